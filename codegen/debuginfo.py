@@ -1,0 +1,204 @@
+"""Debug information: from it LLVM makes the BTF that the kernel wants.
+
+The script's own text is in the DIFile and every instruction has a DILocation, so the verifier's log and
+`bpftool prog dump xlated linum` show the lines of the script.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from llvmlite.ir.values import DIValue, MDValue
+
+from pytrace.grammar.source import Source, Span
+
+
+class Node(DIValue):
+    """A debug node that compares by identity: llvmlite's compares by content, which in a cycle never ends."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+class List(MDValue):
+    """A list of nodes, by identity as well."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+class DebugInfo:
+    """The debug metadata of one module."""
+
+    def __init__(self, module: ir.Module, source: Source) -> None:
+        self.module = module
+        self._known: dict[Any, Node] = {}
+        self.file = self._node(
+            "DIFile", {"filename": source.name, "directory": "", "source": source.text.replace("\0", "")}
+        )
+        self.unit = self._node(
+            "DICompileUnit",
+            {
+                "language": ir.DIToken("DW_LANG_C99"),
+                "file": self.file,
+                "producer": "pytrace",
+                "isOptimized": True,
+                "runtimeVersion": 0,
+                "emissionKind": ir.DIToken("FullDebug"),
+            },
+            is_distinct=True,
+        )
+        i32 = ir.IntType(32)
+        module.add_named_metadata("llvm.dbg.cu", self.unit)
+        for name, value in (("Dwarf Version", 4), ("Debug Info Version", 3)):
+            flag = module.add_metadata([ir.Constant(i32, 2), name, ir.Constant(i32, value)])
+            module.add_named_metadata("llvm.module.flags", flag)
+        self.int = self.base("int", 32, "DW_ATE_signed")
+        self.long = self.base("long long", 64, "DW_ATE_signed")
+        self.pointer = self._node(
+            "DIDerivedType", {"tag": ir.DIToken("DW_TAG_pointer_type"), "size": 64, "baseType": None}
+        )
+        self._uints: dict[int, Any] = {}
+        self.globals: list[Any] = []
+
+    def base(self, name: str, bits: int, encoding: str) -> Any:
+        """A DIBasicType."""
+        return self._node(
+            "DIBasicType", {"name": name, "size": bits, "encoding": ir.DIToken(encoding)}
+        )
+
+    def function(self, function: ir.Function, span: Span, parameters: tuple[str, ...]) -> Any:
+        """Attach a DISubprogram to a function whose parameters are 64 bits wide.
+
+        Without a named variable for each parameter the kernel rejects the BTF of the whole object.
+        """
+        line = span.first[0]
+        types = [self.long] + [self.pointer if p == "ctx" else self.long for p in parameters]
+        signature = self._node(
+            "DISubroutineType", {"types": self._list(types)}
+        )
+        subprogram = self._node(
+            "DISubprogram",
+            {
+                "name": function.name,
+                "scope": self.file,
+                "file": self.file,
+                "line": line,
+                "type": signature,
+                "scopeLine": line,
+                "spFlags": ir.DIToken("DISPFlagDefinition | DISPFlagOptimized"),
+                "unit": self.unit,
+            },
+            is_distinct=True,
+        )
+        variables = [
+            self._parameter(name, number, types[number], subprogram)
+            for number, name in enumerate(parameters, 1)
+        ]
+        # the variables name the subprogram as their scope, so they can only be added afterwards
+        _add_operand(subprogram, "retainedNodes", self._list(variables))
+        function.set_metadata("dbg", subprogram)
+        return subprogram
+
+    def _parameter(self, name: str, number: int, kind: Any, scope: Any) -> Any:
+        return self._node(
+            "DILocalVariable",
+            {"name": name, "arg": number, "scope": scope, "file": self.file, "line": 1, "type": kind},
+        )
+
+    def _node(self, kind: str, operands: dict[str, Any], is_distinct: bool = False) -> Node:
+        """A new node, or the one that is the same already."""
+        key = (kind, tuple((n, v.value if isinstance(v, ir.DIToken) else v) for n, v in operands.items()))
+        if is_distinct or key not in self._known:
+            number = str(len(self.module.metadata))
+            self._known[key] = Node(self.module, is_distinct, kind, tuple(operands.items()), number)
+        return self._known[key]
+
+    def _list(self, nodes: list[Any]) -> List:
+        return List(self.module, nodes, name=str(len(self.module.metadata)))
+
+    def finish(self) -> None:
+        """Tell the compile unit of its globals; to be called once, at the end."""
+        _add_operand(self.unit, "globals", self._list(self.globals))
+
+    def location(self, span: Span, scope: Any) -> Any:
+        """A DILocation."""
+        line, column = span.first
+        return self._node("DILocation", {"line": line, "column": column, "scope": scope})
+
+    def map(self, variable: ir.GlobalVariable, settings: dict[str, int]) -> None:
+        """Describe a BTF-defined map: each setting is the length of the array that a pointer member points to."""
+        members = []
+        for number, (name, value) in enumerate(settings.items()):
+            members.append(
+                self._node(
+                    "DIDerivedType",
+                    {
+                        "tag": ir.DIToken("DW_TAG_member"),
+                        "name": name,
+                        "file": self.file,
+                        "baseType": self._number(value),
+                        "size": 64,
+                        "offset": 64 * number,
+                    },
+                )
+            )
+        struct = self._node(
+            "DICompositeType",
+            {
+                "tag": ir.DIToken("DW_TAG_structure_type"),
+                "file": self.file,
+                "size": 64 * len(members),
+                "elements": self._list(members),
+            },
+        )
+        self.variable(variable, struct)
+
+    def variable(self, variable: ir.GlobalVariable, kind: Any) -> None:
+        """Attach a DIGlobalVariable to a global."""
+        description = self._node(
+            "DIGlobalVariable",
+            {
+                "name": variable.name,
+                "scope": self.unit,
+                "file": self.file,
+                "line": 1,
+                "type": kind,
+                "isLocal": False,
+                "isDefinition": True,
+            },
+            is_distinct=True,
+        )
+        expression = self._node("DIExpression", {})
+        both = self._node(
+            "DIGlobalVariableExpression", {"var": description, "expr": expression}
+        )
+        variable.set_metadata("dbg", both)
+        self.globals.append(both)
+
+    def _number(self, value: int) -> Any:
+        """A pointer to `int[value]`, libbpf's way to write a number in a type (bpf_helpers.h, __uint)."""
+        if value not in self._uints:
+            count = self._node("DISubrange", {"count": value})
+            array = self._node(
+                "DICompositeType",
+                {
+                    "tag": ir.DIToken("DW_TAG_array_type"),
+                    "baseType": self.int,
+                    "size": 32 * value,
+                    "elements": self._list([count]),
+                },
+            )
+            self._uints[value] = self._node(
+                "DIDerivedType", {"tag": ir.DIToken("DW_TAG_pointer_type"), "baseType": array, "size": 64}
+            )
+        return self._uints[value]
+
+
+def _add_operand(node: Any, name: str, value: Any) -> None:
+    node.operands = (*node.operands, (name, value))

@@ -1,0 +1,505 @@
+"""Expressions → code (reference part 1, section 7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from pytrace.codegen.frame import I64
+from pytrace.codegen.mapaccess import MapAccess
+from pytrace.grammar.emit import Slot, Value
+from pytrace.grammar.nodes import (
+    AddressOf,
+    Binary,
+    Block,
+    Call,
+    Cast,
+    Comptime,
+    Expr,
+    Field,
+    Identifier,
+    If,
+    IncDec,
+    Index,
+    Map,
+    MapElement,
+    RecordExpr,
+    Ternary,
+    TupleExpr,
+    TupleField,
+    Unary,
+    Variable,
+)
+from pytrace.grammar.promote import is_scalar, is_signed, settled
+from pytrace.grammar.types import (
+    BOOL,
+    INT64,
+    NONE,
+    UINT8,
+    UINT64,
+    Array,
+    EnumType,
+    Int,
+    Member,
+    Pointer,
+    Record,
+    Space,
+    String,
+    Struct,
+    Tuple,
+    Type,
+    offsets_of,
+    size_of,
+)
+
+COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
+
+
+class ExpressionGenerator(MapAccess):
+    """The part of the generator that knows expressions."""
+
+    def type_of(self, node: Expr) -> Type:
+        """The type that checking found."""
+        return self.typed.types.get(node, NONE)
+
+    def value(self, node: Expr) -> Value:
+        """The value of an expression; a constant when it is known."""
+        self.frame.locate(node.span)
+        node = self.typed.expansions.get(node, node)
+        constant = self.typed.constants.get(node)
+        if constant is not None:
+            if isinstance(constant, bytes):
+                return self.text(constant)
+            return self.integer(int(constant), settled(self.type_of(node)))
+        return self.generate(node)
+
+    def generate(self, node: Expr) -> Value:
+        """An expression whose value is not known while compiling."""
+        match node:
+            case Variable():
+                return self.variable(node)
+            case Map() | MapElement():
+                return self.read_map(node)
+            case Identifier() | Call():
+                return self.call_site(node)
+            case Binary():
+                return self.binary(node)
+            case Unary():
+                return self.unary(node)
+            case IncDec():
+                return self.step(node)
+            case Ternary():
+                return self.ternary(node)
+            case Cast():
+                return self.cast(node)
+            case Field():
+                return self.field(node)
+            case TupleField(operand=operand, index=index):
+                return self.tuple_item(operand, index)
+            case Index():
+                return self.index(node)
+            case TupleExpr(items=items) | RecordExpr(items=items):
+                return self.compose(node, items)
+            case AddressOf():
+                return self.address_of(node)
+            case Comptime(operand=operand):
+                return self.value(operand)
+            case Block() | If():
+                return self.block_value(node)
+            case _:
+                raise AssertionError(f"no code for {type(node).__name__}")
+
+    def block_value(self, node: Block | If) -> Value:
+        """A block or `if` used for its value."""
+        raise NotImplementedError
+
+    def call_site(self, node: Identifier | Call) -> Value:
+        """A builtin or function."""
+        site = self.typed.sites[node]
+        made = site.feature.emit(self, site)
+        return made if made is not None else Value(NONE, ir.Constant(I64, 0))
+
+    def variable(self, node: Variable) -> Value:
+        """A scratch variable."""
+        binding = self.typed.variables[node]
+        return self.load_variable(binding)
+
+    def address_of(self, node: AddressOf) -> Value:
+        """`&$v`, `&@m`"""
+        if isinstance(node.target, Map):
+            return Value(UINT64, self.builder.ptrtoint(self.maps.user(node.target.name)[1], I64))
+        storage = self.storage(self.typed.variables[node.target])
+        return Value(self.type_of(node), self.builder.ptrtoint(storage, I64))
+
+    # ---- operators
+
+    def binary(self, node: Binary) -> Value:
+        """`left op right`"""
+        if node.op in ("&&", "||"):
+            return self.logical(node)
+        left, right = self.value(node.left), self.value(node.right)
+        self.frame.locate(node.span)
+        if node.op in COMPARISONS:
+            return self.comparison(node, left, right)
+        result = self.type_of(node)
+        if isinstance(result, Pointer):
+            return self.pointer_step(node.op, left, right, result)
+        if node.op in ("/", "%"):
+            return Value(result, self.divide(node, left, right).raw)
+        return self.convert(Value(UINT64, self.arith(node.op, left, right).raw), result)
+
+    def pointer_step(self, op: str, left: Value, right: Value, result: Pointer) -> Value:
+        """Pointer ± integer, in steps of what it points to."""
+        pointer, count = (left, right) if isinstance(left.type, Pointer) else (right, left)
+        step = self.integer(max(1, size_of(result.to)))
+        made = self.arith(op, pointer, self.arith("*", count, step))
+        return Value(result, made.raw)
+
+    def divide(self, node: Binary, left: Value, right: Value) -> Value:
+        """Unsigned division; by zero it gives 1 and a warning."""
+        divisor = self.typed.constants.get(node.right)
+        if divisor:
+            return self.arith(node.op, left, right)
+        result = self.frame.alloca(I64)
+        self.builder.store(ir.Constant(I64, 1), result)
+
+        def work() -> None:
+            self.builder.store(self.arith(node.op, left, right).raw, result)
+
+        self.when(self.truth(right), work, lambda: self.warn("div0", self.integer(0), node.span))
+        return Value(UINT64, self.builder.load(result, typ=I64))
+
+    def logical(self, node: Binary) -> Value:
+        """`&&` and `||`: the right side runs only if it decides."""
+        result = self.frame.alloca(I64)
+        left = self.truth(self.value(node.left))
+        self.builder.store(left.raw, result)
+        decides = left if node.op == "&&" else self.compare("==", left, self.integer(0))
+
+        def work() -> None:
+            self.builder.store(self.truth(self.value(node.right)).raw, result)
+
+        self.when(decides, work)
+        return Value(BOOL, self.builder.load(result, typ=I64))
+
+    def comparison(self, node: Binary, left: Value, right: Value) -> Value:
+        """Numbers by value, everything else by its bytes."""
+        if is_scalar(left.type) and is_scalar(right.type):
+            signed = is_signed(self.type_of(node.left)) or is_signed(self.type_of(node.right))
+            both = all(self._signed_or_literal(n) for n in (node.left, node.right))
+            return self.compare(node.op, left, right, signed or both)
+        if isinstance(left.type, String) and isinstance(right.type, String):
+            equal = self.equal_strings(node, left, right)
+        else:
+            equal = self.equal_bytes(left, right)
+        return equal if node.op == "==" else self.compare("==", equal, self.integer(0))
+
+    def _signed_or_literal(self, node: Expr) -> bool:
+        kind = self.type_of(node)
+        return isinstance(kind, (Int, EnumType)) and kind.signed
+
+    def equal_strings(self, node: Binary, left: Value, right: Value) -> Value:
+        """Equal up to the first NUL; a literal decides how far to look."""
+        for side, other in ((node.left, right), (node.right, left)):
+            literal = self.typed.constants.get(side)
+            if isinstance(literal, bytes):
+                return self.equal_literal(other, literal.split(b"\0")[0])
+        return self.compare_strings(left, right, min(size_of(left.type), size_of(right.type)))
+
+    def equal_literal(self, value: Value, literal: bytes) -> Value:
+        """Whether a string is the literal, its NUL included, compared in words."""
+        want = (literal + b"\0")[: size_of(value.type)]
+        difference: Value = self.integer(0)
+        done = 0
+        while done < len(want):
+            step = next(s for s in (8, 4, 2, 1) if done + s <= len(want) and done % s == 0)
+            word = self.builder.load(
+                self.frame.offset(value.raw, done), typ=ir.IntType(step * 8), align=1
+            )
+            wide = word if step == 8 else self.builder.zext(word, I64)
+            expected = int.from_bytes(want[done : done + step], "little")
+            other = self.builder.xor(wide, ir.Constant(I64, expected))
+            difference = Value(UINT64, self.builder.or_(difference.raw, other))
+            done += step
+        return self.compare("==", difference, self.integer(0))
+
+    def compare_strings(self, left: Value, right: Value, size: int) -> Value:
+        """Byte by byte, ending at the first NUL or difference: true if equal."""
+        result, open_ = self.frame.alloca(I64), self.frame.alloca(I64)
+        self.builder.store(ir.Constant(I64, 1), result)
+        self.builder.store(ir.Constant(I64, 1), open_)
+
+        def look(index: Value) -> None:
+            def byte() -> None:
+                a, b = (self._byte(v, index) for v in (left, right))
+                same = self.compare("==", a, b)
+                more = self.builder.and_(same.raw, self.truth(a).raw)
+                self.builder.store(same.raw, result)
+                self.builder.store(more, open_)
+
+            self.when(Value(BOOL, self.builder.load(open_, typ=I64)), byte)
+
+        self.repeat(size, look)
+        return Value(BOOL, self.builder.load(result, typ=I64))
+
+    def _byte(self, value: Value, index: Value) -> Value:
+        return self.load(Slot(self.frame.offset(value.raw, index.raw), 1), 0, UINT8)
+
+    def equal_bytes(self, left: Value, right: Value) -> Value:
+        """Whether two values of one shape have the same bytes."""
+        left, right = self.own(left), self.own(right)
+        if left.type != right.type and isinstance(left.type, (Tuple, Record)):
+            from pytrace.grammar.promote import promote
+
+            common = promote(left.type, right.type)
+            assert common is not None
+            left, right = self.convert(left, common), self.convert(right, common)
+        difference: Any = ir.Constant(I64, 0)
+        size, done = size_of(left.type), 0
+        while done < size:
+            step = next(s for s in (8, 4, 2, 1) if done + s <= size and done % s == 0)
+            words = [
+                self.builder.load(self.frame.offset(v.raw, done), typ=ir.IntType(step * 8), align=1)
+                for v in (left, right)
+            ]
+            other = self.builder.xor(words[0], words[1])
+            difference = self.builder.or_(difference, other if step == 8 else self.builder.zext(other, I64))
+            done += step
+        return self.compare("==", Value(UINT64, difference), self.integer(0))
+
+    def own(self, value: Value) -> Value:
+        """A copy in the program's memory of a value that is only referred to."""
+        if not self.is_reference(value.type):
+            return value
+        slot = self.scratch(size_of(value.type))
+        self.store(slot, 0, value)
+        return Value(settled(value.type), slot.raw)
+
+    def unary(self, node: Unary) -> Value:
+        """`- ! ~ *`"""
+        if node.op == "*":
+            return self.dereference(self.value(node.operand), self.type_of(node))
+        operand = self.value(node.operand)
+        if node.op == "!":
+            return self.compare("==", operand, self.integer(0))
+        made = self.builder.neg(operand.raw) if node.op == "-" else self.builder.not_(operand.raw)
+        return Value(self.type_of(node), made)
+
+    def dereference(self, pointer: Value, kind: Type) -> Value:
+        """What an address points to; `pointer` holds the address whatever its type."""
+        if isinstance(kind, Struct) and kind.kind == "args":
+            return pointer
+        space = getattr(pointer.type, "space", Space.NONE)
+        if space is Space.NONE:
+            space = self.typed.target.space
+        return self.fetch(pointer, 0, kind, space)
+
+    def fetch(self, base: Value, offset: int, kind: Type, space: Space) -> Value:
+        """A value of a type at an address: read now if it is a scalar or string, else referred to."""
+        address = base if offset == 0 else self.arith("+", Value(UINT64, base.raw), self.integer(offset))
+        if isinstance(kind, (Struct, Array)) and space is not Space.DIRECT:
+            return Value(self.placed(kind, space), address.raw)
+        size = size_of(kind)
+        if space is Space.DIRECT:
+            return self.fetch_direct(base, offset, kind)
+        slot = self.scratch(size, zero=True)
+        if isinstance(kind, String):
+            self.read_string(slot, size, address, space)
+        else:
+            code = self.read(slot, size, address, space)
+            self.note_read(code, space)
+        return self.load(slot, 0, kind) if is_scalar(kind) else Value(kind, slot.raw)
+
+    def fetch_direct(self, base: Value, offset: int, kind: Type) -> Value:
+        """A value in the program's own memory, by pointer or by its address as a number."""
+        pointer = base.raw
+        if isinstance(pointer.type, ir.IntType):
+            pointer = self.builder.inttoptr(pointer, ir.PointerType())
+        pointer = self.frame.offset(pointer, offset)
+        if is_scalar(kind):
+            return self.load(Slot(pointer, size_of(kind)), 0, kind)
+        return Value(self.placed(kind, Space.DIRECT), pointer)
+
+    def placed(self, kind: Type, space: Space) -> Type:
+        """A struct or array type, with the memory it lies in."""
+        from dataclasses import replace
+
+        return replace(kind, space=space) if isinstance(kind, (Struct, Array)) else kind
+
+    def note_read(self, code: Value, space: Space) -> None:
+        """A place for `-k`, which reports failing reads."""
+
+    def ternary(self, node: Ternary) -> Value:
+        """`a ? b : c`"""
+        condition = self.value(node.condition)
+        then, otherwise = node.then or node.condition, node.otherwise
+        return self.branch(condition, self.type_of(node), lambda: self.value(then), lambda: self.value(otherwise))
+
+    def branch(self, condition: Value, kind: Type, then: Any, otherwise: Any) -> Value:
+        """The value of one of two branches, as the common type."""
+        if kind == NONE:
+            self.when(condition, lambda: None if then() else None, lambda: None if otherwise() else None)
+            return Value(NONE, ir.Constant(I64, 0))
+        if is_scalar(kind) or self.is_reference(kind):
+            result = self.frame.alloca(I64)
+
+            def keep(make: Any) -> None:
+                self.builder.store(self.convert(make(), kind).raw, result)
+
+            self.when(condition, lambda: keep(then), lambda: keep(otherwise))
+            return Value(kind, self.builder.load(result, typ=I64))
+        slot = self.scratch(size_of(kind), zero=True)
+        self.when(
+            condition,
+            lambda: self.store(slot, 0, self.convert(then(), kind)),
+            lambda: self.store(slot, 0, self.convert(otherwise(), kind)),
+        )
+        return Value(kind, slot.raw)
+
+    # ---- casts, members, indexes
+
+    def cast(self, node: Cast) -> Value:
+        """`(type)operand`"""
+        value, kind = self.value(node.operand), self.type_of(node)
+        if is_scalar(kind):
+            return self.cast_scalar(value, kind)
+        if isinstance(kind, Array):
+            if is_scalar(value.type):
+                slot = self.scratch(8, zero=True)
+                self.store(slot, 0, value)
+                return Value(kind, slot.raw)
+            return Value(kind, self.own(value).raw)
+        if is_scalar(value.type):
+            slot = self.scratch(size_of(kind), zero=True)
+            self.store(slot, 0, self.convert(value, UINT64))
+            return Value(kind, slot.raw)
+        return self.convert(value, kind)
+
+    def cast_scalar(self, value: Value, kind: Type) -> Value:
+        """To an integer, bool, enumeration or pointer."""
+        if is_scalar(value.type):
+            return self.convert(value, kind)
+        if isinstance(value.type, String):
+            if kind == BOOL:
+                return self.truth(self._byte(value, self.integer(0)))
+            return Value(kind, self.builder.ptrtoint(value.raw, I64))
+        own = self.own(value)
+        return self.load(Slot(own.raw, size_of(own.type)), 0, kind)
+
+    def field(self, node: Field) -> Value:
+        """`operand.name`, through any number of pointers."""
+        kind = self.type_of(node.operand)
+        if isinstance(kind, Struct) and kind.kind == "args":
+            return self.argument_field(node)
+        if isinstance(kind, Record):
+            return self.tuple_item(node.operand, kind.names.index(node.name))
+        base = self.value(node.operand)
+        kind, space = base.type, Space.NONE
+        while isinstance(kind, Pointer):
+            space = kind.space if kind.space is not Space.NONE else self.typed.target.space
+            if isinstance(kind.to, Pointer):
+                base = self.fetch(base, 0, kind.to, space)
+            kind = kind.to
+        assert isinstance(kind, Struct)
+        if isinstance(base.type, Struct):
+            space = base.type.space
+        member = next(m for m in self.source.members(kind) if m.name == node.name)
+        return self.read_member(base, member, self.type_of(node), space)
+
+    def argument_field(self, node: Field) -> Value:
+        """`args.name`: the probe type knows how."""
+        target = self.typed.target
+        member = next(m for m in target.arguments or () if m.name == node.name)
+        made = target.type.member(self, target, member)
+        return self.convert(made, self.type_of(node)) if is_scalar(made.type) else made
+
+    def read_member(self, base: Value, member: Member, kind: Type, space: Space) -> Value:
+        """A member of a struct at an address."""
+        if member.bits is None:
+            return self.fetch(base, member.offset, kind, space)
+        word = self.fetch(base, member.offset, UINT64, space)
+        shift, width = member.bits
+        moved = self.arith(">>", word, self.integer(shift))
+        return self.arith("&", moved, self.integer((1 << width) - 1))
+
+    def tuple_item(self, operand: Expr, index: int) -> Value:
+        """A member of a tuple or record."""
+        value = self.value(operand)
+        assert isinstance(value.type, (Tuple, Record))
+        return self.member(value, offsets_of(value.type.items)[index], value.type.items[index])
+
+    def index(self, node: Index) -> Value:
+        """`operand[index]`"""
+        kind = self.type_of(node.operand)
+        constant = self.typed.constants.get(node.index)
+        if isinstance(kind, Tuple) and isinstance(constant, int):
+            return self.tuple_item(node.operand, constant)
+        base = self.value(node.operand)
+        element = self.type_of(node)
+        if isinstance(base.type, String):
+            return self.string_index(base, node)
+        space = getattr(base.type, "space", Space.NONE)
+        if space is Space.NONE:
+            space = self.typed.target.space
+        step = size_of(element)
+        if isinstance(constant, int):
+            return self.fetch(base, constant * step, element, space)
+        position = self.value(node.index)
+        if isinstance(base.type, Array) and base.type.count:
+            self.check_bounds(position, base.type.count, node)
+            if space is Space.DIRECT:
+                position = self.clamp(position, base.type.count)
+                return self.fetch_direct(
+                    Value(base.type, self.frame.offset(base.raw, self.arith("*", position, self.integer(step)).raw)),
+                    0, element,
+                )  # fmt: skip
+        distance = self.arith("*", position, self.integer(step))
+        address = self.arith("+", Value(UINT64, base.raw), distance)
+        return self.fetch(address, 0, element, space)
+
+    def string_index(self, base: Value, node: Index) -> Value:
+        """A byte of a string in the program's memory."""
+        position = self.clamp(self.value(node.index), size_of(base.type))
+        return self.load(Slot(self.frame.offset(base.raw, position.raw), 1), 0, self.type_of(node))
+
+    def clamp(self, position: Value, count: int) -> Value:
+        """An index that the verifier can see to be in bounds."""
+        good = self.compare("<", position, self.integer(count))
+        return self.select(good, position, self.integer(0))
+
+    def check_bounds(self, position: Value, count: int, node: Index) -> None:
+        """Warn of an index that is out of bounds."""
+        bad = self.compare(">=", position, self.integer(count))
+        self.when(bad, lambda: self.warn("oob", self.integer(0), node.span))
+
+    def compose(self, node: Expr, items: tuple[Expr, ...]) -> Value:
+        """A tuple or record, its members in order, padding zero."""
+        kind = settled(self.type_of(node))
+        assert isinstance(kind, (Tuple, Record))
+        values = [self.convert(self.value(i), t) for i, t in zip(items, kind.items, strict=True)]
+        slot = self.scratch(size_of(kind), zero=True)
+        for value, offset in zip(values, offsets_of(kind.items), strict=True):
+            self.store(slot, offset, value)
+        return Value(kind, slot.raw)
+
+    # ---- ++ and --
+
+    def step(self, node: IncDec) -> Value:
+        """`++` and `--`, before or after."""
+        kind = self.type_of(node)
+        by = size_of(kind.to) if isinstance(kind, Pointer) else 1
+        op = "+" if node.op == "++" else "-"
+
+        def stepped(old: Value) -> Value:
+            return self.convert(Value(INT64, self.arith(op, old, self.integer(by)).raw), kind)
+
+        if isinstance(node.target, Variable):
+            binding = self.typed.variables[node.target]
+            old = self.load_variable(binding)
+            new = stepped(old)
+            self.store_variable(binding, new)
+            return new if node.prefix else Value(kind, old.raw)
+        return self.step_map(node.target, stepped, kind, node.prefix)
+
+

@@ -1,0 +1,208 @@
+"""One BPF function while it is being built: its blocks, its memory, its debug location."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from pytrace.codegen.debuginfo import DebugInfo
+from pytrace.codegen.helpers import HELPERS
+from pytrace.codegen.maptable import MapTable
+from pytrace.grammar.emit import Slot
+from pytrace.grammar.source import Span
+from pytrace.grammar.types import round_up
+
+I1, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
+PTR = ir.PointerType()
+
+# Of the 512 bytes of BPF stack this much is used for objects; the rest is left to LLVM for spilled registers.
+STACK_BUDGET = 256
+# The BPF backend expands larger copies into calls of memcpy, which do not exist; a helper does those.
+INLINE_COPY = 256
+
+
+class Frame:
+    """The function being built and the instructions that everything else is made of."""
+
+    def __init__(
+        self, function: ir.Function, debug: DebugInfo, maps: MapTable, span: Span, number: int, on_stack: int
+    ) -> None:
+        self.function = function
+        self.debug = debug
+        self.maps = maps
+        self.number = number
+        self.on_stack = on_stack
+        self.stack_used = 0
+        self.scratch_used = 0
+        self._zero_key: Any = None
+        names = tuple(argument.name for argument in function.args)
+        self.scope = debug.function(function, span, names)
+        self.allocas = function.append_basic_block("entry")
+        self.prologue = function.append_basic_block("prologue")
+        self.body = function.append_basic_block("body")
+        self.exit = function.append_basic_block("exit")
+        self.leave = function.append_basic_block("leave")
+        self.builder = ir.IRBuilder(self.body)
+        self.locate(span)
+        self.context_slot_ = self.alloca(PTR)
+        self.scratch_slot = self.alloca(PTR)
+        self.result = self.alloca(I64)
+
+    # ---- places in the source
+
+    def locate(self, span: Span) -> None:
+        """Say which part of the script the next instructions come from."""
+        self.builder.debug_metadata = self.debug.location(span, self.scope)
+
+    # ---- blocks
+
+    def block(self, name: str) -> ir.Block:
+        """A new basic block of the function."""
+        return self.function.append_basic_block(name)
+
+    def goto(self, block: ir.Block) -> None:
+        """Jump to a block unless the present one has ended, and go on there."""
+        if not self.builder.block.is_terminated:
+            self.builder.branch(block)
+        self.builder.position_at_end(block)
+
+    def dead_end(self) -> None:
+        """Go on in a block that nothing reaches."""
+        self.builder.position_at_end(self.block("unreachable"))
+
+    # ---- memory
+
+    def alloca(self, kind: ir.Type, align: int = 8) -> Any:
+        """A variable on the stack, which LLVM may keep in registers."""
+        with self.builder.goto_block(self.allocas):
+            slot = self.builder.alloca(kind)
+            slot.align = align
+        # llvmlite remembers what an alloca points to and checks stores against it; a plain `ptr` holds anything
+        slot.type = PTR
+        return slot
+
+    def memory(self, size: int, zero: bool) -> Slot:
+        """Memory for an object: small ones on the stack, others in this program's scratch entry."""
+        room = max(8, round_up(size, 8))
+        if room <= self.on_stack and self.stack_used + room <= STACK_BUDGET:
+            self.stack_used += room
+            slot = Slot(self.alloca(ir.ArrayType(I64, room // 8)), size)
+        else:
+            base = self.builder.load(self.scratch_slot, typ=PTR)
+            slot = Slot(self.offset(base, self.scratch_used), size)
+            self.scratch_used += room
+        if zero:
+            self.fill_zero(slot.raw, room)
+        return slot
+
+    def zero_key(self) -> Any:
+        """A 4-byte zero: the key of maps that have one entry."""
+        if self._zero_key is None:
+            self._zero_key = self.alloca(I32, 4)
+            with self.builder.goto_block(self.prologue):
+                self.builder.store(ir.Constant(I32, 0), self._zero_key)
+        return self._zero_key
+
+    def offset(self, pointer: Any, offset: Any) -> Any:
+        """A pointer some bytes further on."""
+        if isinstance(offset, int):
+            if offset == 0:
+                return pointer
+            offset = ir.Constant(I64, offset)
+        return self.builder.gep(pointer, [offset], source_etype=I8)
+
+    def fill_zero(self, pointer: Any, size: int) -> None:
+        """Set memory to zero."""
+        if size > INLINE_COPY:
+            # a failing probe read clears its target (mm/maccess.c, bpf_probe_read_kernel_common)
+            self.call("probe_read_kernel", pointer, self.i32(size), ir.Constant(I64, 0))
+            return
+        for done in range(0, size, 8):
+            self.builder.store(ir.Constant(I64, 0), self.offset(pointer, done), align=8)
+
+    def copy_bytes(self, to: Any, source: Any, size: int, align: int = 8) -> None:
+        """Copy memory that the program may access directly."""
+        if size > INLINE_COPY:
+            self.call("probe_read_kernel", to, self.i32(size), source)
+            return
+        step = align
+        done = 0
+        while done < size:
+            while step > size - done or done % step:
+                step //= 2
+            kind = ir.IntType(step * 8)
+            word = self.builder.load(self.offset(source, done), typ=kind, align=step)
+            self.builder.store(word, self.offset(to, done), align=step)
+            done += step
+            step = align
+
+    # ---- calls
+
+    def i32(self, value: Any) -> Any:
+        """A 32-bit argument."""
+        return ir.Constant(I32, value) if isinstance(value, int) else self.builder.trunc(value, I32)
+
+    def call(self, helper: str, *arguments: Any) -> Any:
+        """Call a BPF helper; the result has 64 bits."""
+        kind = ir.FunctionType(I64, [a.type for a in arguments])
+        target = ir.Constant(I64, HELPERS[helper]).inttoptr(PTR)
+        return self._indirect(target, kind, list(arguments))
+
+    def call_pointer(self, helper: str, *arguments: Any) -> Any:
+        """Call a BPF helper whose result is a pointer."""
+        kind = ir.FunctionType(PTR, [a.type for a in arguments])
+        target = ir.Constant(I64, HELPERS[helper]).inttoptr(PTR)
+        return self._indirect(target, kind, list(arguments))
+
+    def _indirect(self, target: Any, kind: ir.FunctionType, arguments: list[Any]) -> Any:
+        return self.builder.call(_Typed(target, kind), arguments)
+
+    def intrinsic(self, name: str, kind: ir.FunctionType) -> ir.Function:
+        """An LLVM intrinsic, declared when it is first used."""
+        module = self.function.module
+        return module.globals.get(name) or ir.Function(module, kind, name)
+
+    # ---- the end
+
+    def finish(self, code: int = 0) -> None:
+        """Close the function of a program; without `return` its result is `code`."""
+        self.goto(self.exit)
+        self.goto(self.leave)
+        self._close(code)
+        if not self.scratch_used:
+            self.builder.branch(self.body)
+            return
+        key = self.alloca(I32, 4)
+        self.builder.store(ir.Constant(I32, self.maps.scratch_users), key)
+        self.maps.scratch_users += 1
+        self.maps.scratch_size = max(self.maps.scratch_size, self.scratch_used)
+        entry = self.call_pointer("map_lookup_elem", self.maps.scratch(), key)
+        self.builder.store(entry, self.scratch_slot)
+        there = self.builder.icmp_unsigned("!=", self.builder.ptrtoint(entry, I64), ir.Constant(I64, 0))
+        self.builder.cbranch(there, self.body, self.exit)
+
+    def finish_callback(self) -> None:
+        """Close the function of a loop's body, whose blocks all lead to `leave` already."""
+        self.builder.position_at_end(self.leave)
+        self._close(0)
+        self.builder.branch(self.body)
+
+    def _close(self, code: int) -> None:
+        self.builder.ret(self.builder.load(self.result, typ=I64))
+        with self.builder.goto_block(self.allocas):
+            self.builder.branch(self.prologue)
+        self.builder.position_at_end(self.prologue)
+        self.builder.store(ir.Constant(I64, code), self.result)
+
+
+class _Typed:
+    """A callee that is not an `ir.Function`: the address of a helper, with the type to call it by."""
+
+    def __init__(self, pointer: Any, kind: ir.FunctionType) -> None:
+        self.pointer = pointer
+        self.function_type = kind
+        self.type = PTR
+
+    def get_reference(self) -> str:
+        return str(self.pointer.get_reference())

@@ -1,0 +1,260 @@
+"""Reading and writing maps, and scratch variables (reference part 1, section 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+
+from pytrace.codegen.emitter import Emitter
+from pytrace.codegen.frame import I64, PTR, Frame
+from pytrace.codegen.maptable import MapTable
+from pytrace.grammar.emit import Slot, Value
+from pytrace.grammar.nodes import Call, Expr, Identifier, Map, MapElement
+from pytrace.grammar.plan import MapSpec, PlanBuilder
+from pytrace.grammar.promote import is_scalar, settled
+from pytrace.grammar.source import Span
+from pytrace.grammar.spec import Aggregation, Context, Registry
+from pytrace.grammar.types import BOOL, INT64, NONE, Aggregate, Type, round_up, size_of
+from pytrace.grammar.typing import Binding, ProgramTypes, TypedProbe
+
+BPF_ANY = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """A map element that is about to be used: its map and the memory with its key."""
+
+    spec: MapSpec
+    variable: Any
+    key: Slot
+    span: Span
+
+
+class MapAccess(Emitter):
+    """The part of the generator that knows maps and variables."""
+
+    def __init__(
+        self,
+        frame: Frame,
+        maps: MapTable,
+        plan: PlanBuilder,
+        context: Context,
+        source: ProgramTypes,
+        registry: Registry,
+        typed: TypedProbe,
+    ) -> None:
+        super().__init__(frame, maps, plan, context, source)
+        self.registry = registry
+        self.typed = typed
+        self.storages: dict[Binding, Any] = {}
+
+    # ---- scratch variables
+
+    def storage(self, binding: Binding) -> Any:
+        """Where a variable lies: a register-sized word for scalars and references, else its bytes."""
+        if binding not in self.storages:
+            kind = binding.type
+            if is_scalar(kind) or self.is_reference(kind) or kind == NONE:
+                place = self.frame.alloca(I64)
+                with self.builder.goto_block(self.frame.prologue):
+                    self.builder.store(ir.Constant(I64, 0), place)
+            else:
+                place = self.frame.memory(size_of(kind), zero=True).raw
+            self.storages[binding] = place
+        return self.storages[binding]
+
+    def load_variable(self, binding: Binding) -> Value:
+        """The value of a scratch variable."""
+        place = self.storage(binding)
+        if is_scalar(binding.type) or self.is_reference(binding.type) or binding.type == NONE:
+            return Value(binding.type, self.builder.load(place, typ=I64))
+        return Value(binding.type, place)
+
+    def store_variable(self, binding: Binding, value: Value) -> None:
+        """Give a scratch variable a value."""
+        place = self.storage(binding)
+        if is_scalar(binding.type) or self.is_reference(binding.type) or binding.type == NONE:
+            self.builder.store(self.convert(value, binding.type).raw, place)
+        else:
+            self.store(Slot(place, size_of(binding.type)), 0, self.convert(value, binding.type))
+
+    def clear_variable(self, binding: Binding) -> None:
+        """Set a scratch variable to zero."""
+        place = self.storage(binding)
+        if is_scalar(binding.type) or self.is_reference(binding.type) or binding.type == NONE:
+            self.builder.store(ir.Constant(I64, 0), place)
+        else:
+            self.frame.fill_zero(place, round_up(size_of(binding.type), 8))
+
+    # ---- keys
+
+    def element(self, target: Map | MapElement) -> Element:
+        """The map and key that `@m` or `@m[k]` means."""
+        name, key = (target.map, target.key) if isinstance(target, MapElement) else (target, None)
+        return self.locate_element(name.name, key, target.span)
+
+    def locate_element(self, name: str, key: Expr | None, span: Span) -> Element:
+        """The element of a map by name; without a key that of a scalar map."""
+        spec, variable = self.maps.user(name)
+        if key is None:
+            slot = self.scratch(spec.key_size, zero=True)
+            return Element(spec, variable, slot, span)
+        kind = spec.key.type
+        value = self.convert(self.own_key(self.value(key)), kind)
+        plain = not spec.buckets and not is_scalar(kind)
+        if plain:
+            return Element(spec, variable, Slot(value.raw, spec.key_size), span)
+        slot = self.scratch(spec.key_size, zero=spec.buckets)
+        self.store(slot, 0, value)
+        return Element(spec, variable, slot, span)
+
+    def own_key(self, value: Value) -> Value:
+        """A key's bytes must lie in the program's memory."""
+        if not self.is_reference(value.type):
+            return value
+        slot = self.scratch(size_of(value.type))
+        self.store(slot, 0, value)
+        return Value(settled(value.type), slot.raw)
+
+    def find(self, element: Element) -> Any:
+        """The address of an element's value in the kernel's map, or null."""
+        return self.frame.call_pointer("map_lookup_elem", element.variable, element.key.raw)
+
+    def lookup(self, map: str, key: Expr | None) -> Value:
+        """See Emit."""
+        found = self.find(self.locate_element(map, key, self.typed.probe.span))
+        return Value(Value(INT64, None).type, self.builder.ptrtoint(found, I64))
+
+    def delete(self, map: str, key: Expr | None) -> Value:
+        """See Emit."""
+        element = self.locate_element(map, key, self.typed.probe.span)
+        return Value(INT64, self.frame.call("map_delete_elem", element.variable, element.key.raw))
+
+    # ---- reading
+
+    def read_map(self, node: Map | MapElement) -> Value:
+        """The value of an element; zero if there is none."""
+        element = self.element(node)
+        kind = element.spec.value.type
+        if isinstance(kind, Aggregate):
+            return self.read_aggregate(element, kind)
+        return self.read_element(element, kind)
+
+    def read_element(self, element: Element, kind: Type) -> Value:
+        """A plain value; zero if there is none."""
+        found = self.find(element)
+        if is_scalar(kind):
+            result = self.frame.alloca(I64)
+            self.builder.store(ir.Constant(I64, 0), result)
+            source = Slot(found, size_of(kind))
+            self.when(
+                self.not_null(found),
+                lambda: self.put(self.load(source, 0, kind).raw, result),
+            )
+            return Value(kind, self.builder.load(result, typ=I64))
+        slot = self.scratch(size_of(kind), zero=True)
+        self.when(
+            self.not_null(found),
+            lambda: self.frame.copy_bytes(slot.raw, found, size_of(kind), self.alignment(kind)),
+        )
+        return Value(kind, slot.raw)
+
+    def put(self, raw: Any, place: Any) -> None:
+        """Store a register into a variable."""
+        self.builder.store(raw, place)
+
+    def read_aggregate(self, element: Element, kind: Aggregate) -> Value:
+        """The integer that a castable aggregation stands for, over all CPUs."""
+        feature = self.registry.aggregation(kind)
+        total = self.scratch(8 * feature.words, zero=True)
+
+        def one(cpu: Value) -> None:
+            found = self.frame.call_pointer(
+                "map_lookup_percpu_elem", element.variable, element.key.raw, self.frame.i32(cpu.raw)
+            )
+            cell = Slot(found, 8 * feature.words)
+            self.when(self.not_null(found), lambda: feature.combine(self, total, cell, kind.signed))
+
+        self.repeat(self.compile_context.host.cpus, one)
+        return feature.result(self, total, kind.signed)
+
+    # ---- writing
+
+    def write_map(self, target: Map | MapElement, value: Value) -> None:
+        """`@m[k] = value`"""
+        element = self.element(target)
+        kind = element.spec.value.type
+        value = self.convert(value, kind)
+        if is_scalar(kind) or self.is_reference(value.type):
+            slot = self.scratch(max(1, size_of(kind)), zero=False)
+            self.store(slot, 0, value)
+        else:
+            slot = Slot(value.raw, size_of(kind))
+        self.update(element, slot)
+
+    def update(self, element: Element, value: Slot) -> None:
+        """Write an element; a map that is full is reported."""
+        code = self.frame.call(
+            "map_update_elem", element.variable, element.key.raw, value.raw, ir.Constant(I64, BPF_ANY)
+        )
+        self.check_update(Value(INT64, code), element)
+
+    def check_update(self, code: Value, element: Element) -> None:
+        """Warn of an update that the kernel refused."""
+        failed = self.compare("<", code, self.integer(0), signed=True)
+        self.when(failed, lambda: self.warn("update", code, element.span, "map_update_elem"))
+
+    def step_map(
+        self, target: Map | MapElement, stepped: Callable[[Value], Value], kind: Type, prefix: bool
+    ) -> Value:
+        """`@m[k]++`: in place if the element exists, else it starts from zero."""
+        element = self.element(target)
+        stored = element.spec.value.type
+        found = self.find(element)
+        result = self.frame.alloca(I64)
+
+        def step(old: Value) -> Value:
+            new = stepped(self.convert(old, kind))
+            self.builder.store((new if prefix else old).raw, result)
+            return self.convert(new, stored)
+
+        def present() -> None:
+            slot = Slot(found, size_of(stored))
+            self.store(slot, 0, step(self.load(slot, 0, stored)))
+
+        def absent() -> None:
+            slot = self.scratch(size_of(stored), zero=False)
+            self.store(slot, 0, step(self.integer(0, stored)))
+            self.update(element, slot)
+
+        self.when(self.not_null(found), present, absent)
+        return Value(kind, self.builder.load(result, typ=I64))
+
+    def update_aggregate(self, target: Map | MapElement, node: Call | Identifier) -> None:
+        """`@m[k] = count()` and the like: this CPU's cell."""
+        site = self.typed.sites[node]
+        feature = site.feature
+        assert isinstance(feature, Aggregation)
+        arguments = [self.value(a) for a in site.arguments]
+        element = self.element(target)
+        if feature.bucketed:
+            bucket = feature.bucket(self, site, arguments)
+            self.store(element.key, round_up(size_of(element.spec.key.type), 8), bucket)
+        place = self.frame.alloca(PTR)
+        self.builder.store(self.find(element), place)
+        missing = self.compare("==", self.not_null(self.builder.load(place, typ=PTR)), self.integer(0))
+
+        def insert() -> None:
+            self.update(element, self.scratch(8 * feature.words, zero=True))
+            self.builder.store(self.find(element), place)
+
+        self.when(missing, insert)
+        cell = self.builder.load(place, typ=PTR)
+        self.when(self.not_null(cell), lambda: feature.update(self, Slot(cell, 8 * feature.words), arguments))
+
+    def is_present(self, element: Element) -> Value:
+        """Whether an element exists."""
+        return Value(BOOL, self.not_null(self.find(element)).raw)

@@ -1,0 +1,139 @@
+"""The maps of an object: what kind and size each gets, and their definitions in the module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from pytrace.codegen.debuginfo import DebugInfo
+from pytrace.grammar.layout import Layout, layout_of
+from pytrace.grammar.plan import GLOBAL_DATA, LOST, RING, MapSpec, PlanBuilder
+from pytrace.grammar.spec import Registry
+from pytrace.grammar.types import INT64, UINT32, UINT64, Aggregate, Type, round_up, size_of
+from pytrace.grammar.typing import MapInfo, TypedProgram
+
+# include/uapi/linux/bpf.h, enum bpf_map_type
+KINDS = {
+    "hash": 1,
+    "array": 2,
+    "percpu_hash": 5,
+    "percpu_array": 6,
+    "lru_hash": 9,
+    "lru_percpu_hash": 10,
+    "ringbuf": 27,
+}
+
+# kinds as map declarations name them -> the kernel's
+DECLARED = {
+    "hash": "hash",
+    "lruhash": "lru_hash",
+    "percpuhash": "percpu_hash",
+    "percpulruhash": "lru_percpu_hash",
+}
+
+RING_BYTES = 1 << 18  # until the runtime sets what the configuration says
+
+
+class MapTable:
+    """The maps of one module; those pytrace needs itself are made when they are first asked for."""
+
+    def __init__(
+        self, module: ir.Module, debug: DebugInfo, plan: PlanBuilder, program: TypedProgram, registry: Registry
+    ) -> None:
+        self.module = module
+        self.debug = debug
+        self.plan = plan
+        self.registry = registry
+        self.variables: dict[str, ir.GlobalVariable] = {}
+        self.specs: dict[str, MapSpec] = {}
+        self.scratch_size = 0
+        self.scratch_users = 0
+        for name in sorted(program.maps):
+            info = program.maps[name]
+            if info.assigned:
+                self._add(user_map(info, registry, program, plan))
+
+    def _add(self, spec: MapSpec) -> None:
+        self.plan.maps.append(spec)
+        self.specs[spec.symbol] = spec
+        self._define(spec, self._declare(spec.symbol))
+
+    def _declare(self, symbol: str) -> ir.GlobalVariable:
+        # the content does not matter: libbpf reads the map's definition from the variable's type
+        variable = ir.GlobalVariable(self.module, ir.ArrayType(ir.IntType(64), 5), symbol)
+        variable.section = ".maps"
+        variable.initializer = ir.Constant(variable.value_type, None)
+        variable.align = 8
+        self.variables[symbol] = variable
+        return variable
+
+    def _define(self, spec: MapSpec, variable: ir.GlobalVariable) -> None:
+        settings = {"type": KINDS[spec.kind]}
+        if spec.kind != "ringbuf":
+            settings |= {"key_size": spec.key_size, "value_size": spec.value_size}
+        settings["max_entries"] = spec.max_entries
+        self.debug.map(variable, settings)
+
+    def user(self, name: str) -> tuple[MapSpec, Any]:
+        """A map of the program's text, by its name without `@`."""
+        symbol = user_symbol(name)
+        return self.specs[symbol], self.variables[symbol]
+
+    def ring(self) -> Any:
+        """The ring buffer of events."""
+        return self._internal(RING, "ringbuf", 0, 0, RING_BYTES)
+
+    def lost(self) -> Any:
+        """The counter of records that found no room."""
+        return self._internal(LOST, "percpu_array", 4, 8, 1)
+
+    def global_data(self) -> Any:
+        """The words that the runtime fills in; more than enough room for all of them."""
+        return self._internal(GLOBAL_DATA, "array", 4, 128, 1)
+
+    def scratch(self) -> Any:
+        """Scratch memory: one entry for each program that needs some."""
+        return self.variables.get("scratch") or self._declare("scratch")
+
+    def finish(self) -> None:
+        """Define the scratch map, whose size is known now; to be called once, at the end."""
+        if self.scratch_users:
+            empty, size = (Layout(UINT32), Layout(UINT64)), self.scratch_size
+            spec = MapSpec("", "scratch", "percpu_array", *empty, 4, size, self.scratch_users)
+            self.plan.maps.append(spec)
+            self._define(spec, self.variables["scratch"])
+
+    def _internal(self, symbol: str, kind: str, key: int, value: int, entries: int) -> Any:
+        if symbol not in self.variables:
+            empty = Layout(UINT32), Layout(UINT64)
+            self._add(MapSpec("", symbol, kind, *empty, key, value, entries))
+        return self.variables[symbol]
+
+
+def user_symbol(name: str) -> str:
+    """The name of a user map in the object; a prefix keeps it apart from pytrace's own."""
+    return f"AT_{name}"
+
+
+def user_map(info: MapInfo, registry: Registry, program: TypedProgram, plan: PlanBuilder) -> MapSpec:
+    """Kind and size of a map of the program's text (reference part 1, section 9.3)."""
+    config = plan.config
+    value, aggregate = info.value, isinstance(info.value, Aggregate)
+    buckets = False
+    value_size = size_of(value)
+    if isinstance(value, Aggregate):
+        feature = registry.aggregation(value)
+        buckets, value_size = feature.bucketed, 8 * feature.words
+    key: Type = INT64 if info.scalar else info.key
+    key_size = size_of(key)
+    if buckets:
+        key_size = round_up(key_size, 8) + 8
+    kind = "percpu_hash" if aggregate else "hash"
+    entries = config.max_map_keys if buckets or not info.scalar else 1
+    if info.declaration is not None:
+        kind, entries = DECLARED[info.declaration.kind], info.declaration.entries
+    return MapSpec(
+        info.label, user_symbol(info.name), kind, layout_of(key, program.source),
+        layout_of(value, program.source), key_size, max(1, value_size), entries, bool(info.scalar), buckets,
+    )  # fmt: skip

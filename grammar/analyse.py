@@ -1,0 +1,187 @@
+"""From a parsed program to a typed one: the passes in their order (reference part 1, section 0.1)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pytrace.grammar import attachpoint
+from pytrace.grammar.check_statements import StatementChecker
+from pytrace.grammar.diagnostics import Diagnostics, did_you_mean
+from pytrace.grammar.nodes import AttachText, Call, Identifier, MapDeclaration, Node, Probe, Program, walk
+from pytrace.grammar.source import Source
+from pytrace.grammar.spec import Context, Registry, Target
+from pytrace.grammar.types import NONE, Type
+from pytrace.grammar.typing import MapInfo, ProgramTypes, TypedProbe, TypedProgram
+
+ROUNDS = 50  # of inference, until nothing changes any more
+
+
+def parse(source: Source, registry: Registry, diagnostics: Diagnostics) -> Program:
+    """The syntax tree of a program; raises CompileError. Loads the parser, so not done before it is needed."""
+    from pytrace.grammar.parser import parse as parse_program
+
+    return parse_program(source, registry.builtin_words(), diagnostics)
+
+
+def analyse(program: Program, registry: Registry, context: Context) -> TypedProgram:
+    """Expand the attach points, find all types and check the program; raises CompileError."""
+    source = ProgramTypes(context.host)
+    read_c_definitions(program, source, context)
+    maps = declared_maps(program, context)
+    typed = []
+    for probe in program.probes:
+        typed += expand(probe, registry, context)
+    context.diagnostics.raise_errors()
+    checked = infer(typed, maps, registry, context, source)
+    context.diagnostics.raise_errors()
+    return TypedProgram(tuple(checked), maps, source)
+
+
+# ---------------------------------------------------------------- definitions
+
+
+def read_c_definitions(program: Program, source: ProgramTypes, context: Context) -> None:
+    """Let the C front end read the preprocessor lines and definitions, if there are any."""
+    if not program.c_texts:
+        return
+    text = "".join(c.span.text.rstrip("\n") + "\n" for c in program.c_texts)
+    source.c = context.host.c_definitions(text)
+    span = program.c_texts[0].span.to(program.c_texts[-1].span)
+    for message in source.c.errors:
+        context.diagnostics.error("err.name.type", message, span)
+
+
+def declared_maps(program: Program, context: Context) -> dict[str, MapInfo]:
+    """The maps that have a `let @m = kind(N)`."""
+    maps: dict[str, MapInfo] = {}
+    for item in program.items:
+        if isinstance(item, MapDeclaration):
+            maps.setdefault(item.map.name, MapInfo(item.map.name, declaration=item, first=item.span))
+    return maps
+
+
+# ---------------------------------------------------------------- attach points
+
+
+def expand(probe: Probe, registry: Registry, context: Context) -> list[TypedProbe]:
+    """One typed probe for each program that a block needs."""
+    targets: list[Target] = []
+    for text in probe.attach_points:
+        targets += attach_targets(text, registry, context)
+    if not targets and not context.diagnostics.errors:
+        span = probe.attach_points[0].span
+        context.diagnostics.warning(
+            "err.ap.none",
+            "Probe has no valid attach points. It is being removed which may cause issues with program behavior.",
+            span,
+        )
+    return group(probe, targets, registry)
+
+
+def attach_targets(text: AttachText, registry: Registry, context: Context) -> list[Target]:
+    """What one attach point of the source expands to."""
+    point = attachpoint.split_node(text, context.parameters, context.diagnostics)
+    if point is None:
+        return []
+    kind = registry.probe_type(point.parts[0])
+    if kind is None:
+        context.diagnostics.error(
+            "err.ap.type",
+            f"Invalid probe type: {point.parts[0]}",
+            text.span,
+            hints=did_you_mean(point.parts[0], registry.probes),
+        )
+        return []
+    return kind.targets(point, text.span, context)
+
+
+def group(probe: Probe, targets: list[Target], registry: Registry) -> list[TypedProbe]:
+    """Let one program serve many targets where the block cannot tell them apart."""
+    if uses_target(probe, registry):
+        return [TypedProbe(probe, (target,)) for target in targets]
+    groups: dict[object, list[Target]] = {}
+    for number, target in enumerate(targets):
+        key = (target.type.name, target.section, target.space) if target.type.groupable else number
+        groups.setdefault(key, []).append(target)
+    return [TypedProbe(probe, tuple(members)) for members in groups.values()]
+
+
+def uses_target(probe: Probe, registry: Registry) -> bool:
+    """Whether a block uses something that differs from one attach point to the next."""
+    for node in walk(probe):
+        if isinstance(node, (Call, Identifier)):
+            feature = registry.functions.get(node.name)
+            if feature is not None and feature.per_target:
+                return True
+    return False
+
+
+# ---------------------------------------------------------------- inference
+
+
+def infer(
+    probes: list[TypedProbe],
+    maps: dict[str, MapInfo],
+    registry: Registry,
+    context: Context,
+    source: ProgramTypes,
+) -> list[TypedProbe]:
+    """Repeat type inference until nothing changes, then once more with its messages kept."""
+    checker = StatementChecker(registry, context, source, maps)
+    before: object = None
+    for _ in range(ROUNDS):
+        for typed in probes:
+            check_probe(checker, typed, Diagnostics())
+        state = snapshot(probes, maps)
+        if state == before:
+            break
+        before = state
+        forget_decisions(maps)
+    forget_decisions(maps)
+    for typed in probes:
+        check_probe(checker, typed, context.diagnostics)
+    check_maps(maps, context)
+    return probes
+
+
+def check_probe(checker: StatementChecker, typed: TypedProbe, diagnostics: Diagnostics) -> None:
+    """One pass over one block."""
+    checker.begin_probe(typed, diagnostics)
+    if typed.probe.predicate is not None:
+        checker.check_condition(typed.probe.predicate, checker.infer(typed.probe.predicate))
+    checker.check_discarded(typed.probe.body)
+    for binding in typed.bindings.values():
+        if not binding.assigned and not binding.loop:
+            diagnostics.warning(
+                "warn.name.unassigned", f"Variable ${binding.name} was never assigned to.", binding.span
+            )
+
+
+def forget_decisions(maps: dict[str, MapInfo]) -> None:
+    """Let the next round see the first use of a map as the first again, so that messages point at later ones."""
+    for info in maps.values():
+        info.scalar, info.decided = None, None
+
+
+def snapshot(probes: list[TypedProbe], maps: dict[str, MapInfo]) -> object:
+    """What inference has found out so far."""
+    variables: list[tuple[Node, Type]] = []
+    for typed in probes:
+        variables += [(node, binding.type) for node, binding in typed.bindings.items()]
+    return variables, [(m.name, m.key, m.value, m.assigned, m.scalar) for m in maps.values()]
+
+
+def check_maps(maps: dict[str, MapInfo], context: Context) -> None:
+    """What can only be said of a map when the whole program was seen."""
+    for info in maps.values():
+        if info.declaration is not None and not info.assigned and info.first == info.declaration.span:
+            context.diagnostics.warning("warn.name.map-unused", f"Unused map: {info.label}", info.declaration.span)
+        if info.value == NONE and info.assigned:
+            context.diagnostics.error(
+                "err.name.map", f"The type of {info.label} cannot be determined", info.first
+            )
+
+
+def with_config(context: Context, **settings: object) -> Context:
+    """The context with some settings changed."""
+    return replace(context, config=replace(context.config, **settings))  # type: ignore[arg-type]

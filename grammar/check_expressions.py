@@ -1,0 +1,677 @@
+"""Types of expressions: names, members, indexes, calls, casts (reference part 1, sections 5 and 7)."""
+
+from __future__ import annotations
+
+from typing import assert_never, cast
+
+from pytrace.grammar.check_operators import OperatorChecker, replace_space
+from pytrace.grammar.diagnostics import did_you_mean
+from pytrace.grammar.literals import LiteralError, parse_integer
+from pytrace.grammar.nodes import (
+    AddressOf,
+    Binary,
+    Block,
+    Boolean,
+    Call,
+    Cast,
+    Comptime,
+    Expr,
+    Field,
+    Identifier,
+    If,
+    IncDec,
+    Index,
+    Integer,
+    Map,
+    MapElement,
+    OffsetOf,
+    Positional,
+    PositionalCount,
+    RecordExpr,
+    SizeOf,
+    StringLiteral,
+    Ternary,
+    TupleExpr,
+    TupleField,
+    TypeInfo,
+    TypeName,
+    TypeOf,
+    Unary,
+    Variable,
+)
+from pytrace.grammar.promote import literal_type, promote
+from pytrace.grammar.source import encode_text
+from pytrace.grammar.spec import Aggregation, CallSite, Function, Param
+from pytrace.grammar.types import (
+    BOOL,
+    INT8,
+    NONE,
+    UINT64,
+    Aggregate,
+    Array,
+    Bool,
+    Buffer,
+    EnumType,
+    Int,
+    Member,
+    Pointer,
+    Record,
+    Space,
+    Stack,
+    String,
+    Struct,
+    Tuple,
+    Type,
+    size_of,
+)
+from pytrace.grammar.typing import is_common
+
+
+class ExpressionChecker(OperatorChecker):
+    """The part of the checker that knows expressions."""
+
+    def infer(self, node: Expr) -> Type:
+        """The type of an expression, recorded with the types of its parts."""
+        match node:
+            case Integer(value=value):
+                return self.set(node, literal_type(value), value)
+            case StringLiteral(value=text):
+                self.check_length(node, text)
+                return self.set(node, String(len(text) + 1), text)
+            case Boolean(value=flag):
+                return self.set(node, BOOL, flag)
+            case Positional():
+                return self.infer_positional(node)
+            case PositionalCount():
+                count = len(self.context.parameters)
+                return self.set(node, literal_type(count), count)
+            case Identifier():
+                return self.infer_identifier(node)
+            case Variable():
+                return self.infer_variable(node)
+            case Map() | MapElement():
+                return self.infer_map(node)
+            case Binary():
+                return self.infer_binary(node)
+            case Unary():
+                return self.infer_unary(node)
+            case IncDec():
+                return self.infer_incdec(node)
+            case Ternary():
+                return self.infer_ternary(node)
+            case _:
+                return self.infer_composite(node)
+
+    def infer_composite(self, node: Expr) -> Type:
+        """The forms that `infer` does not know itself."""
+        match node:
+            case AddressOf():
+                return self.infer_address(node)
+            case Cast():
+                return self.infer_cast(node)
+            case Field():
+                return self.infer_field(node)
+            case TupleField(operand=operand, index=index):
+                return self.infer_tuple_item(node, operand, index)
+            case Index():
+                return self.infer_index(node)
+            case Call():
+                return self.infer_call(node)
+            case TupleExpr(items=items):
+                return self.set(node, Tuple(tuple(self.member_type(i) for i in items)))
+            case RecordExpr(names=names, items=items):
+                return self.set(node, Record(names, tuple(self.member_type(i) for i in items)))
+            case SizeOf(operand=measured):
+                size = size_of(self.operand_type(measured))
+                return self.set(node, literal_type(size), size)
+            case OffsetOf():
+                return self.infer_offset(node)
+            case Comptime(operand=inner):
+                kind = self.infer(inner)
+                value = self.constant(inner)
+                if value is None:
+                    self.error("err.comptime", "Unable to resolve comptime expression", node)
+                return self.set(node, kind, value)
+            case Block() | If():
+                return self.infer_block_value(node)
+            case TypeOf() | TypeInfo():
+                return self.error("err.syntax.expr", "A type cannot be used as a value here", node)
+            case _:
+                assert_never(cast("None", node))  # type: ignore[arg-type]
+
+    # ---- literals and names
+
+    def check_length(self, node: Expr, text: bytes) -> None:
+        """String literals must be shorter than `max_strlen`."""
+        most = self.context.config.max_strlen
+        if len(text) > most - 1:
+            self.error(
+                "err.call.strlen", f"String is too long (over {most - 1} bytes): {text[:40].decode(errors='replace')}…", node
+            )
+
+    def infer_positional(self, node: Positional) -> Type:
+        """`$N`: an integer literal if the text is one, else a string; 0 when missing."""
+        if node.number > len(self.context.parameters):
+            self.warning(
+                "warn.param.empty",
+                f"Positional parameter ${node.number} is empty or not provided. ",
+                node,
+            )
+            return self.set(node, literal_type(0), 0)
+        text = self.context.parameters[node.number - 1]
+        try:
+            value = parse_integer(text, external=True)
+        except LiteralError:
+            return self.set(node, String(len(encode_text(text)) + 1), encode_text(text))
+        return self.set(node, literal_type(value), value)
+
+    def infer_identifier(self, node: Identifier) -> Type:
+        """A bare word: a builtin value, an enumerator, a C macro."""
+        feature = self.registry.functions.get(node.name)
+        if feature is not None and (feature.bare or all(p.optional for p in feature.parameters)):
+            return self.infer_site(node, feature, ())
+        found = self.source.enumerator(node.name)
+        if found is not None:
+            kind, value = found
+            return self.set(node, EnumType(kind.name, 8, kind.signed), value)
+        expansion = self.expand_macro(node)
+        if expansion is not None:
+            kind_of_macro = self.infer(expansion)
+            self.typed.expansions[node] = expansion
+            return self.set(node, kind_of_macro, self.constant(expansion))
+        words = [name for name, f in self.registry.functions.items() if f.bare]
+        return self.set(
+            node,
+            self.error(
+                "err.name.ident",
+                f"Unknown identifier: '{node.name}'",
+                node,
+                hints=did_you_mean(node.name, words),
+            ),
+        )
+
+    def expand_macro(self, node: Identifier) -> Expr | None:
+        """The expression that a C macro stands for."""
+        text = self.source.c.macros.get(node.name)
+        if text is None:
+            return None
+        try:
+            value = parse_integer(text.strip("()"))
+        except LiteralError:
+            self.error("err.name.cmacro", f"unable to expand macro as an expression: {node.name}", node)
+            return Integer(node.span, 0)
+        return Integer(node.span, value)
+
+    def infer_variable(self, node: Variable) -> Type:
+        """A scratch variable that is read."""
+        binding = self.find(node.name)
+        if binding is None:
+            known = [f"${name}" for scope in self.scopes for name in scope]
+            return self.set(
+                node,
+                self.error(
+                    "err.name.var",
+                    f"Undefined or undeclared variable: ${node.name}",
+                    node,
+                    hints=did_you_mean(f"${node.name}", known),
+                ),
+            )
+        if not binding.assigned and not binding.loop:
+            self.warning("warn.name.unassigned", f"Variable used before it was assigned: ${node.name}", node)
+        binding.used = True
+        self.typed.variables[node] = binding
+        return self.set(node, binding.type)
+
+    def infer_map(self, node: Map | MapElement) -> Type:
+        """The value of a map element; a missing one reads as zero."""
+        name = node.map if isinstance(node, MapElement) else node
+        info = self.need_map(name)
+        if isinstance(node, MapElement):
+            self.decide_scalar(name, False, node.span)
+            self.check_key(name, node.key)
+        else:
+            self.decide_scalar(name, True, node.span)
+        return self.set(node, info.value)
+
+    def check_key(self, name: Map, key: Expr) -> None:
+        """Unify the type of a key expression with the map's key type."""
+        info = self.map_info(name)
+        kind = self.member_type(key)
+        if kind == NONE:
+            return
+        if isinstance(kind, Aggregate):
+            self.error("err.type.agg-assign", f"Value '{kind}' cannot be used as a map key.", key)
+            return
+        merged = promote(replace_space(info.key), replace_space(kind))
+        if merged is None:
+            self.error(
+                "err.type.key",
+                f"Argument mismatch for {info.label}: trying to access with arguments: '{kind}' when map "
+                f"expects arguments: '{info.key}'",
+                key,
+            )
+            return
+        info.key = merged
+
+    def member_type(self, node: Expr) -> Type:
+        """The type of what becomes part of a key, tuple or record: castable aggregations are integers there."""
+        kind = self.infer(node)
+        if isinstance(kind, Aggregate) and not self.registry.aggregation(kind).castable:
+            self.error("err.type.agg-in-tuple", f"Map type {kind} cannot exist inside a tuple.", node)
+            return NONE
+        if kind == NONE and isinstance(node, (Call, Identifier)) and node in self.typed.sites:
+            self.error("err.type.assign", f"'{node.name}' has no value", node)
+        return self.number(kind)
+
+    def infer_address(self, node: AddressOf) -> Type:
+        """`&$v`, `&@m`: a kernel address."""
+        if isinstance(node.target, Map):
+            self.need_map(node.target)
+            return self.set(node, UINT64)
+        binding = self.find(node.target.name)
+        if binding is None:
+            return self.set(node, self.infer_variable(node.target))
+        binding.assigned = binding.used = True
+        self.typed.variables[node.target] = binding
+        self.set(node.target, binding.type)
+        return self.set(node, Pointer(binding.type, Space.KERNEL))
+
+    # ---- members
+
+    def infer_field(self, node: Field) -> Type:
+        """`operand.name`, through any number of pointers."""
+        kind = self.infer(node.operand)
+        space = Space.NONE
+        while isinstance(kind, Pointer):
+            space, kind = kind.space, self.with_space(kind.to, kind.space)
+        if isinstance(kind, Record):
+            if node.name not in kind.names:
+                return self.set(node, self._no_field(node, str(kind), kind.names))
+            return self.set(node, kind.items[kind.names.index(node.name)])
+        if not isinstance(kind, Struct):
+            if kind != NONE:
+                self.error(
+                    "err.name.struct-field",
+                    f"Can not access field '{node.name}' on expression of type '{kind}'",
+                    node,
+                )
+            return self.set(node, NONE)
+        member = self.member_of(kind, node)
+        if member is None:
+            return self.set(node, NONE)
+        if kind.kind == "args" or kind.space is not Space.NONE:
+            space = kind.space
+        return self.set(node, self.member_value_type(member, space))
+
+    def member_value_type(self, member: Member, space: Space) -> Type:
+        """The type that reading a member gives: pointers and nested structs stay in the struct's memory."""
+        match member.type:
+            case Pointer(to=to, space=own):
+                inherited = space if space in (Space.USER, Space.KERNEL) else own
+                return Pointer(to, own if own is Space.USER else inherited)
+            case Struct() | Array():
+                return self.with_space(member.type, self.space_or_probe(space))
+            case Int() if member.bits is not None:
+                return Int(8, False)
+            case _:
+                return member.type
+
+    def member_of(self, kind: Struct, node: Field) -> Member | None:
+        """The member that a field access means, or None after an error."""
+        if kind.kind == "args":
+            members = self.typed.target.arguments or ()
+        else:
+            members = self.source.members(kind)
+        found = next((m for m in members if m.name == node.name), None)
+        if found is None:
+            self._no_field(node, str(kind), [m.name for m in members])
+        elif kind.kind == "args" and is_common(self.typed.target, found):
+            self.error(
+                "err.type.common", f"Common tracepoint field '{node.name}' can not be read by a program", node
+            )
+        return found
+
+    def _no_field(self, node: Field, owner: str, names: object) -> Type:
+        candidates = [n for n in cast("list[str]", names) if n]
+        return self.error(
+            "err.name.struct-field",
+            f"Struct/union of type '{owner}' does not contain a field named '{node.name}'",
+            node,
+            hints=did_you_mean(node.name, candidates),
+        )
+
+    def infer_tuple_item(self, node: Expr, operand: Expr, index: int) -> Type:
+        """`operand.N`"""
+        kind = self.infer(operand)
+        if not isinstance(kind, (Tuple, Record)):
+            if kind != NONE:
+                self.error(
+                    "err.type.tuple-index", f"Can not access index '{index}' on expression of type '{kind}'", node
+                )
+            return self.set(node, NONE)
+        if index >= len(kind.items):
+            return self.set(
+                node,
+                self.error(
+                    "err.type.tuple-index",
+                    f"Invalid tuple index: {index}. Found {len(kind.items)} elements in tuple.",
+                    node,
+                ),
+            )
+        return self.set(node, kind.items[index])
+
+    def infer_index(self, node: Index) -> Type:
+        """`operand[index]` of an array, pointer, string or tuple."""
+        kind = self.infer(node.operand)
+        index = self.number(self.infer(node.index))
+        literal = self.constant(node.index)
+        if isinstance(kind, Tuple) and isinstance(literal, int):
+            return self.infer_tuple_item(node, node.operand, literal)
+        if index != NONE and not isinstance(index, (Int, EnumType)):
+            self.error("err.type.index", f"The array index operator [] expects an integer, found '{index}'", node.index)
+        elif isinstance(index, Int) and index.signed and not index.flexible:
+            self.error(
+                "err.type.index",
+                "The array index operator [] only accepts positive (unsigned) integer indices. "
+                "Cast the index, e.g. (uint64)$i",
+                node.index,
+            )
+        match kind:
+            case Array(element=element, count=count, space=space):
+                if isinstance(literal, int) and count and literal >= count:
+                    self.error(
+                        "err.type.index",
+                        f"the index {literal} is out of bounds for array of size {count}",
+                        node,
+                    )
+                return self.set(node, self.with_space(element, space) if not isinstance(element, Int) else element)
+            case Pointer(to=to, space=space):
+                if size_of(to) == 0:
+                    self.error("err.type.index", f"The array index operator [] can not be used on '{kind}'", node)
+                return self.set(node, self.with_space(to, self.space_or_probe(space)))
+            case String(size=size):
+                text = self.constant(node.operand)
+                if isinstance(text, bytes) and isinstance(literal, int):
+                    value = text[literal] if literal < len(text) else 0
+                    return self.set(node, literal_type(value), value)
+                if isinstance(literal, int) and literal >= size:
+                    self.error("err.type.index", f"the index {literal} is out of bounds for {kind}", node)
+                return self.set(node, INT8)
+            case _:
+                if kind != NONE:
+                    self.error(
+                        "err.type.index",
+                        f"The array index operator [] can only be used on arrays and pointers, found '{kind}'",
+                        node,
+                    )
+                return self.set(node, NONE)
+
+    # ---- casts and measures
+
+    def infer_cast(self, node: Cast) -> Type:
+        """`(type)operand`"""
+        value = self.infer(node.operand)
+        to = self.resolve(node.type)
+        problem = self.cast_problem(value, to)
+        if problem is not None:
+            return self.set(node, self.error("err.type.cast", problem, node))
+        constant = self.constant(node.operand)
+        space = getattr(self.number(value), "space", Space.NONE)
+        match to:
+            case Pointer(to=pointee):
+                inherited = space if space is not Space.NONE else self.probe_space()
+                return self.set(node, Pointer(pointee, Space.DIRECT if isinstance(value, String) else inherited))
+            case Int(size=size, signed=signed):
+                if isinstance(constant, (int, bool)):
+                    return self.set(node, to, truncate(int(constant), size, signed))
+                return self.set(node, Int(size, signed, False, space))
+            case Bool() if isinstance(constant, (int, bool)):
+                return self.set(node, to, bool(constant))
+            case EnumType():
+                return self.check_enum_cast(node, to, constant)
+            case Array(element=element, count=0):
+                return self.set(node, Array(element, size_of(value) // size_of(element), Space.DIRECT))
+            case Array(element=element, count=count):
+                return self.set(node, Array(element, count, Space.DIRECT))
+            case String(size=0):
+                return self.set(node, value)
+            case _:
+                return self.set(node, to)
+
+    def check_enum_cast(self, node: Cast, to: EnumType, constant: int | bool | bytes | None) -> Type:
+        """A literal cast to an enumeration must be one of its values."""
+        if isinstance(constant, int) and constant not in self.source.enumerators(to).values():
+            self.error(
+                "err.name.enum",
+                f"Enum: {to.name} doesn't contain a variant value of {constant}",
+                node,
+            )
+        return self.set(node, EnumType(to.name, 8, to.signed))
+
+    def operand_type(self, operand: TypeName | Expr) -> Type:
+        """The type of the operand of sizeof and the like; an operand is never executed."""
+        if isinstance(operand, TypeName):
+            feature = self.registry.functions.get(operand.name)
+            if not operand.kind and not operand.suffixes and feature is not None and feature.bare:
+                return self.infer(Identifier(operand.span, operand.name))
+            return self.resolve(operand)
+        if isinstance(operand, TypeOf):
+            return self.operand_type(operand.operand)
+        return self.number(self.infer(operand))
+
+    def infer_offset(self, node: OffsetOf) -> Type:
+        """`offsetof(type, a.b.c)`"""
+        kind, offset = self.operand_type(node.operand), 0
+        for name in node.path:
+            while isinstance(kind, Pointer):
+                kind = kind.to
+            if not isinstance(kind, Struct):
+                if kind != NONE:
+                    self.error("err.type.offsetof", f"'{kind}' is not a C struct", node)
+                return self.set(node, UINT64)
+            members = self.source.members(kind)
+            member = next((m for m in members if m.name == name), None)
+            if member is None:
+                self.error(
+                    "err.type.offsetof",
+                    f"Struct/union of type '{kind}' does not contain a field named '{name}'",
+                    node,
+                    hints=did_you_mean(name, [m.name for m in members]),
+                )
+                return self.set(node, UINT64)
+            offset += member.offset
+            kind = member.type
+        return self.set(node, literal_type(offset), offset)
+
+    # ---- calls
+
+    def infer_call(self, node: Call) -> Type:
+        """`name(arguments)`"""
+        feature = self.registry.functions.get(node.name)
+        if feature is None:
+            for argument in node.arguments:
+                if not isinstance(argument, (Map, TypeOf)):
+                    self.infer(argument)
+            return self.set(
+                node,
+                self.error(
+                    "err.name.func",
+                    f"Unknown function: '{node.name}'",
+                    node,
+                    hints=did_you_mean(node.name, self.registry.functions),
+                ),
+            )
+        if isinstance(feature, Aggregation):
+            return self.set(
+                node,
+                self.error(
+                    "err.type.agg-place",
+                    f"{node.name}() must be assigned directly to a map, e.g. `@x = {node.name}(...);`.",
+                    node,
+                ),
+            )
+        return self.infer_site(node, feature, node.arguments)
+
+    def infer_site(
+        self,
+        node: Call | Identifier,
+        feature: Function,
+        arguments: tuple[Expr, ...],
+        element: Map | MapElement | None = None,
+    ) -> Type:
+        """One use of a feature: its arguments, then what the feature itself has to say."""
+        if (
+            len(arguments) == 1
+            and isinstance(arguments[0], MapElement)
+            and [p.kinds for p in feature.parameters] == [("map",), ("key",)]
+        ):  # delete(@m[k]) is the old spelling of delete(@m, k)
+            arguments = (arguments[0].map, arguments[0].key)
+        if not self.check_arity(node, feature, len(arguments)):
+            return self.set(node, feature.returns)
+        types, good = [], True
+        for index, argument in enumerate(arguments):
+            kind = self.argument_type(feature, index, arguments)
+            types.append(kind)
+            good = self.check_argument(feature, index, argument, kind) and good
+        constants = tuple(None if isinstance(a, Map) else self.constant(a) for a in arguments)
+        site = CallSite(
+            node, feature, arguments, tuple(types), constants, self.typed.target, self.context,
+            self.diagnostics, feature.returns, element, self.for_depth > 0,
+            tuple(self.map_info(a).scalar if isinstance(a, Map) else None for a in arguments),
+        )  # fmt: skip
+        self.typed.sites[node] = site
+        if feature.unsafe and not self.context.unsafe:
+            site.error(
+                "err.call.unsafe",
+                f"{feature.name}() is an unsafe function being used in safe mode",
+                hints=("Use --unsafe to allow it.",),
+            )
+        if feature.reads_context and site.in_loop:
+            site.error("err.builtin.in-for", f"'{node.name}' builtin is not allowed in a for-loop")
+        site.type = feature.type(site) if good else feature.returns
+        if isinstance(site.type, Struct) and site.type.kind == "args":
+            site.type = self.source.argument_struct(self.typed.target)
+            site.type = cast("Struct", self.with_space(site.type, Space.DIRECT))
+        value = feature.fold(site) if good and not isinstance(feature, Aggregation) else None
+        return self.set(node, site.type, value)
+
+    def parameter(self, feature: Function, index: int) -> Param | None:
+        """The parameter that an argument belongs to; the last one takes the rest."""
+        if index < len(feature.parameters):
+            return feature.parameters[index]
+        last = feature.parameters[-1] if feature.parameters else None
+        return last if last is not None and last.rest else None
+
+    def argument_type(self, feature: Function, index: int, arguments: tuple[Expr, ...]) -> Type:
+        """The type of an argument; maps without key and words have none."""
+        argument, parameter = arguments[index], self.parameter(feature, index)
+        kinds = parameter.kinds if parameter else ()
+        if isinstance(argument, Map) and "map" in kinds:
+            info = self.map_info(argument)
+            if not info.assigned and info.declaration is None:
+                self.need_map(argument)
+            return info.value
+        if isinstance(argument, Identifier) and "word" in kinds and not self._is_value(argument):
+            return NONE
+        if "key" in kinds and isinstance(arguments[index - 1], Map):
+            name = cast("Map", arguments[index - 1])
+            if self.map_info(name).scalar:  # the feature says what is wrong, in its own words
+                return self.map_info(name).key
+            self.decide_scalar(name, False, name.span)
+            self.check_key(name, argument)
+            return self.map_info(name).key
+        return self.infer(argument)
+
+    def _is_value(self, node: Identifier) -> bool:
+        return self.source.enumerator(node.name) is not None and node.name not in self.registry.functions
+
+    def check_arity(self, node: Call | Identifier, feature: Function, given: int) -> bool:
+        """Whether the number of arguments is right."""
+        least = sum(1 for p in feature.parameters if not p.optional and not p.rest)
+        rest = any(p.rest for p in feature.parameters)
+        most = None if rest else len(feature.parameters)
+        if given >= least and (most is None or given <= most):
+            return True
+        words = {0: "no arguments", 1: "one argument"}
+        if most == least:
+            wanted = f"requires {words.get(least, f'{least} arguments')}"
+        elif given < least:
+            wanted = f"requires at least {words.get(least, f'{least} arguments')}"
+        else:
+            wanted = f"takes up to {words.get(most or 0, f'{most} arguments')}"
+        self.error("err.call.nargs", f"{feature.name}() {wanted} ({given} provided)", node)
+        return False
+
+    def check_argument(self, feature: Function, index: int, argument: Expr, kind: Type) -> bool:
+        """Whether an argument is of a kind that its parameter accepts."""
+        parameter = self.parameter(feature, index)
+        if parameter is None or (not parameter.kinds and not parameter.literal):
+            return True
+        is_word = isinstance(argument, Identifier) and "word" in parameter.kinds
+        if is_word or (isinstance(argument, Map) and "map" in parameter.kinds):
+            return True
+        if "key" in parameter.kinds:
+            return True
+        if parameter.kinds == ("map",):
+            self.error("err.call.argtype", f"{feature.name}() expects a map argument", argument)
+            return False
+        kinds = [k for k in parameter.kinds if k not in ("map", "word")]
+        good = not kinds or kind == NONE or any(of_kind(self.number(kind), k) for k in kinds)
+        if parameter.literal and (self.constant(argument) is None or not good):
+            wanted = kinds[0] if kinds else "constant"
+            hints = ()
+            if isinstance(argument, Positional) and wanted == "string":
+                hints = (f"Use str(${argument.number}) to treat ${argument.number} as a string",)
+            self.error(
+                "err.call.argtype",
+                f"{feature.name}() expects a {wanted} literal ({kind_word(kind)} provided)",
+                argument,
+                hints=hints,
+            )
+            return False
+        if not good:
+            wanted = ", ".join(kinds[:-1]) + (" or " if len(kinds) > 1 else "") + kinds[-1]
+            self.error(
+                "err.call.argtype",
+                f"{feature.name}() only supports {wanted} arguments ({kind_word(kind)} provided)",
+                argument,
+            )
+        return good
+
+    def infer_block_value(self, node: Block | If) -> Type:
+        """A block or `if` used for its value (see `StatementChecker`)."""
+        raise NotImplementedError
+
+
+def truncate(value: int, size: int, signed: bool) -> int:
+    """A number cut to `size` bytes."""
+    value &= (1 << (size * 8)) - 1
+    return value - (1 << (size * 8)) if signed and value >> (size * 8 - 1) else value
+
+
+KINDS: dict[str, tuple[type[Type], ...]] = {
+    "int": (Int, EnumType),
+    "integer": (Int, EnumType),
+    "bool": (Bool,),
+    "string": (String,),
+    "pointer": (Pointer,),
+    "buffer": (Buffer,),
+    "array": (Array,),
+    "tuple": (Tuple,),
+    "record": (Record,),
+    "stack": (Stack,),
+    "struct": (Struct,),
+}
+
+
+def of_kind(kind: Type, word: str) -> bool:
+    """Whether a type is of the kind that a `Param` names."""
+    return word == "any" or isinstance(kind, KINDS.get(word, ()))
+
+
+def kind_word(kind: Type) -> str:
+    """The word for a type in argument messages: `int`, `string`, …"""
+    for word, classes in KINDS.items():
+        if isinstance(kind, classes):
+            return word
+    return str(kind)

@@ -1,0 +1,286 @@
+"""Types of operators (reference part 1, sections 5 and 7)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pytrace.grammar.checker import Checker
+from pytrace.grammar.diagnostics import Label
+from pytrace.grammar.fold import FoldError, fold_binary, fold_unary
+from pytrace.grammar.nodes import Binary, Expr, IncDec, Map, MapElement, Node, Ternary, Unary, Variable
+from pytrace.grammar.promote import arithmetic_type, is_signed, literal_type, promote
+from pytrace.grammar.types import (
+    BOOL,
+    INT8,
+    INT64,
+    NONE,
+    UINT64,
+    Aggregate,
+    Array,
+    Bool,
+    Buffer,
+    EnumType,
+    Int,
+    Pointer,
+    Record,
+    Space,
+    Stack,
+    String,
+    Struct,
+    Tuple,
+    Type,
+)
+
+COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
+
+
+class OperatorChecker(Checker):
+    """The part of the checker that knows operators."""
+
+    def infer(self, node: Expr) -> Type:
+        """The type of an expression (see `ExpressionChecker`)."""
+        raise NotImplementedError
+
+    def _plain(self, kind: Type) -> bool:
+        """Numbers that arithmetic works on."""
+        return isinstance(kind, (Int, EnumType, Bool))
+
+    # ---- binary
+
+    def infer_binary(self, node: Binary) -> Type:
+        """`left op right`"""
+        left = self.number(self.infer(node.left))
+        right = self.number(self.infer(node.right))
+        a, b = self.constant(node.left), self.constant(node.right)
+        if a is not None and b is not None:
+            folded = self._fold(node, a, b)
+            if folded is not None:
+                return folded
+        if NONE in (left, right):
+            return self.set(node, BOOL if node.op in (*COMPARISONS, "&&", "||") else INT64)
+        if node.op in ("&&", "||"):
+            return self._logical(node, left, right)
+        if node.op in COMPARISONS:
+            return self._comparison(node, left, right)
+        return self._arithmetic(node, left, right)
+
+    def _fold(self, node: Binary, a: int | bool | bytes, b: int | bool | bytes) -> Type | None:
+        try:
+            value = fold_binary(node.op, a, b)
+        except FoldError as problem:
+            self.error("err.fold", str(problem), node)
+            return self.set(node, INT64)
+        return None if value is None else self.set_constant(node, value)
+
+    def set_constant(self, node: Expr, value: int | bool | bytes) -> Type:
+        """Record an expression whose value is known."""
+        if isinstance(value, bool):
+            return self.set(node, BOOL, value)
+        if isinstance(value, int):
+            return self.set(node, literal_type(value), value)
+        return self.set(node, String(len(value) + 1), value)
+
+    def _logical(self, node: Binary, left: Type, right: Type) -> Type:
+        for side, kind in ((node.left, left), (node.right, right)):
+            if not isinstance(kind, (Int, EnumType, Bool, Pointer)):
+                self._bad_operator(node, left, right)
+                return self.set(node, BOOL)
+            del side
+        return self.set(node, BOOL)
+
+    def _comparison(self, node: Binary, left: Type, right: Type) -> Type:
+        equality = node.op in ("==", "!=")
+        match left, right:
+            case (Int() | EnumType() | Bool(), Int() | EnumType() | Bool()):
+                pass
+            case (Pointer(), Pointer()):
+                if promote(left, right) is None:
+                    self.warning("warn.type.ptrcmp", f"comparison of distinct pointer types: {left}, {right}", node)
+            case (Pointer(), Int() | Bool()) | (Int() | Bool(), Pointer()):
+                pass
+            case (String(), String()) | (Buffer(), Buffer()) if equality:
+                pass
+            case (Array(), Array()) if equality:
+                if left.count != right.count or left.element != right.element:
+                    self.error(
+                        "err.type.array-cmp",
+                        "Only arrays of same size and element type support comparison operators",
+                        node,
+                    )
+            case (Tuple() | Record() | Stack() | Struct(), _) if equality:
+                if promote(replace_space(left), replace_space(right)) is None:
+                    self._mismatch(node, left, right)
+            case _ if type(left) is type(right):
+                self._bad_operator(node, left, right)
+            case _:
+                self._mismatch(node, left, right)
+        return self.set(node, BOOL)
+
+    def _labels(self, node: Binary, left: Type, right: Type) -> tuple[Label, Label]:
+        return Label(node.left.span, f"left ({left})"), Label(node.right.span, f"right ({right})")
+
+    def _mismatch(self, node: Binary, left: Type, right: Type) -> None:
+        self.error(
+            "err.type.binop",
+            f"Type mismatch for '{node.op}': comparing {left} with {right}",
+            node,
+            self._labels(node, left, right),
+        )
+
+    def _bad_operator(self, node: Binary, left: Type, right: Type) -> Type:
+        return self.error(
+            "err.type.binop",
+            f"The {node.op} operator can not be used on expressions of types {left}, {right}",
+            node,
+            self._labels(node, left, right),
+        )
+
+    def _arithmetic(self, node: Binary, left: Type, right: Type) -> Type:
+        match left, right:
+            case (Pointer(), Int() | EnumType() | Bool()) if node.op in ("+", "-"):
+                return self.set(node, left)
+            case (Int() | EnumType() | Bool(), Pointer()) if node.op == "+":
+                return self.set(node, right)
+            case (Int() | EnumType() | Bool(), Int() | EnumType() | Bool()):
+                if isinstance(left, Bool) and isinstance(right, Bool):
+                    return self.set(node, BOOL)
+                if node.op in ("/", "%") and (is_signed(left) or is_signed(right)):
+                    self.warning(
+                        "warn.type.sdiv",
+                        f"signed operands for '{node.op}' can lead to undefined behavior "
+                        "(cast to unsigned to silence warning)",
+                        node,
+                    )
+                return self.set(node, arithmetic_type(node.op, left, right))
+            case _:
+                self._bad_operator(node, left, right)
+                return self.set(node, INT64)
+
+    # ---- unary
+
+    def infer_unary(self, node: Unary) -> Type:
+        """`- ! ~ *`"""
+        kind = self.number(self.infer(node.operand))
+        if node.op == "*":
+            return self.infer_deref(node, kind)
+        value = self.constant(node.operand)
+        if value is not None:
+            try:
+                folded = fold_unary(node.op, value)
+            except FoldError as problem:
+                self.error("err.fold", str(problem), node)
+                return self.set(node, INT64)
+            if folded is not None:
+                return self.set_constant(node, folded)
+        if kind == NONE:
+            return self.set(node, BOOL if node.op == "!" else INT64)
+        if node.op == "!":
+            if not self._plain(kind):
+                self._bad_unary(node, kind)
+            return self.set(node, BOOL)
+        if not isinstance(kind, (Int, EnumType)):
+            self._bad_unary(node, kind)
+            return self.set(node, INT64)
+        return self.set(node, INT64 if kind.signed else UINT64)
+
+    def _bad_unary(self, node: Unary, kind: Type) -> None:
+        self.error(
+            "err.type.unop", f"The {node.op} operator can not be used on expressions of type '{kind}'", node
+        )
+
+    def infer_deref(self, node: Unary, kind: Type) -> Type:
+        """`*operand`: what a pointer points to, 8 bytes for an integer."""
+        match kind:
+            case Pointer(to=to, space=space):
+                if str(to) == "void":
+                    self.error("err.type.unop", "Can not dereference a pointer to void", node)
+                    return self.set(node, UINT64)
+                return self.set(node, self.with_space(to, self.space_or_probe(space)))
+            case Int(space=space):
+                return self.set(node, Int(8, False, space=self.space_or_probe(space)))
+            case Struct(kind="args"):
+                return self.set(node, kind)
+            case _:
+                if kind != NONE:
+                    self.error("err.type.unop", f"Can not dereference a value of type '{kind}'", node)
+                return self.set(node, UINT64)
+
+    def space_or_probe(self, space: Space) -> Space:
+        """The given memory, or that of the probe if it is not known."""
+        return self.probe_space() if space is Space.NONE else space
+
+    def infer_incdec(self, node: IncDec) -> Type:
+        """`++` and `--`"""
+        kind = self.number(self.infer_target(node.target))
+        match kind:
+            case Pointer():
+                result: Type = kind
+            case Int() | EnumType():
+                declared = isinstance(node.target, Variable) and self.typed.variables[node.target].declared
+                signed = kind.signed or node.op == "--"
+                result = kind if declared else Int(8, signed, False)
+            case _ if kind == NONE:
+                result = INT64
+            case _:
+                self.error(
+                    "err.type.unop",
+                    f"The {node.op} operator can not be used on expressions of type '{kind}'",
+                    node,
+                )
+                result = INT64
+        self.store_target(node.target, result, node)
+        return self.set(node, result)
+
+    def infer_target(self, target: Variable | Map | MapElement) -> Type:
+        """The present type of what is about to be assigned or stepped."""
+        raise NotImplementedError
+
+    def store_target(self, target: Variable | Map | MapElement, kind: Type, node: Node) -> None:
+        """Note that a value of this type is stored in a variable or map."""
+        raise NotImplementedError
+
+    # ---- conditional
+
+    def infer_ternary(self, node: Ternary) -> Type:
+        """`a ? b : c` and `a ?: c`"""
+        condition = self.infer(node.condition)
+        self.check_condition(node.condition, condition)
+        then = self.infer(node.then) if node.then else condition
+        otherwise = self.infer(node.otherwise)
+        kind = self.branch_type(node, then, otherwise)
+        known = self.constant(node.condition)
+        if known is not None:
+            chosen = (node.then or node.condition) if known else node.otherwise
+            value = self.constant(chosen)
+            if value is not None:
+                return self.set(node, kind, value)
+        return self.set(node, kind)
+
+    def branch_type(self, node: Expr, then: Type, otherwise: Type) -> Type:
+        """The common type of two branches."""
+        kind = promote(self.number(then), self.number(otherwise))
+        if kind is None:
+            return self.error(
+                "err.type.branch",
+                f"Branches must return the same type or compatible types: have '{then}' and '{otherwise}'",
+                node,
+            )
+        return kind
+
+    def check_condition(self, node: Expr, kind: Type) -> None:
+        """A condition must be an integer, bool or pointer; a literal string is folded."""
+        if kind == NONE or isinstance(kind, (Int, EnumType, Bool, Pointer)):
+            return
+        if isinstance(kind, String) and self.constant(node) is not None:
+            return
+        hints: tuple[str, ...] = ()
+        if isinstance(kind, Aggregate):
+            hints = ("Compare the value, or cast it to an integer.",)
+        self.error("err.type.cond", f"Invalid condition: {kind}", node, hints=hints)
+
+
+def replace_space(kind: Type) -> Type:
+    """A struct or array without the memory it lies in, for comparing types."""
+    return replace(kind, space=Space.NONE) if isinstance(kind, (Struct, Array)) else kind
+
+

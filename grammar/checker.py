@@ -1,0 +1,303 @@
+"""The state of type checking, and what all its parts need: messages, scopes, maps, type names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from pytrace.grammar import promote as rules
+from pytrace.grammar.diagnostics import Diagnostics, Label, did_you_mean
+from pytrace.grammar.nodes import Expr, Map, MapElement, Node, TypeName, TypeOf, Variable
+from pytrace.grammar.source import Span
+from pytrace.grammar.spec import Constant, Context, Registry
+from pytrace.grammar.types import (
+    BOOL,
+    INT64,
+    INTEGERS,
+    NONE,
+    UINT64,
+    VOID,
+    Aggregate,
+    Array,
+    Buffer,
+    EnumType,
+    Int,
+    Opaque,
+    Pointer,
+    Space,
+    String,
+    Struct,
+    Tuple,
+    Type,
+    size_of,
+)
+from pytrace.grammar.typing import Binding, MapInfo, ProgramTypes, TypedProbe
+
+# names of the integer types that C code uses for the kernel's, should BTF not have them
+C_INTEGERS = {
+    "char": Int(1, True), "short": Int(2, True), "int": Int(4, True), "long": Int(8, True), "unsigned": Int(4, False),
+    "u8": Int(1), "u16": Int(2), "u32": Int(4), "u64": Int(8), "s8": Int(1, True), "s16": Int(2, True),
+    "s32": Int(4, True), "s64": Int(8, True), "uint8_t": Int(1), "uint16_t": Int(2), "uint32_t": Int(4),
+    "uint64_t": Int(8), "int8_t": Int(1, True), "int16_t": Int(2, True), "int32_t": Int(4, True),
+    "int64_t": Int(8, True), "size_t": Int(8), "ssize_t": Int(8, True), "pid_t": Int(4, True), "uintptr_t": Int(8),
+}  # fmt: skip
+
+
+class Checker:
+    """Base of the checker: one instance checks one program; `begin_probe` sets the block it is at."""
+
+    def __init__(
+        self, registry: Registry, context: Context, source: ProgramTypes, maps: dict[str, MapInfo]
+    ) -> None:
+        self.registry = registry
+        self.context = context
+        self.source = source
+        self.maps = maps
+        self.diagnostics = Diagnostics()
+        self.typed: TypedProbe
+        self.scopes: list[dict[str, Binding]] = []
+        self.loop_depth = 0
+        self.for_depth = 0
+
+    def begin_probe(self, typed: TypedProbe, diagnostics: Diagnostics) -> None:
+        """Turn to a block, with the place where its messages go."""
+        self.typed = typed
+        self.diagnostics = diagnostics
+        self.scopes = [{}]
+        self.loop_depth = self.for_depth = 0
+        for binding in typed.bindings.values():
+            binding.assigned = binding.used = False
+
+    # ---- messages
+
+    def error(
+        self,
+        code: str,
+        message: str,
+        node: Node | Span,
+        labels: tuple[Label, ...] = (),
+        hints: tuple[str, ...] = (),
+    ) -> Type:
+        """Report an error; the type of what is wrong is NONE."""
+        span = node if isinstance(node, Span) else node.span
+        self.diagnostics.error(code, message, span, labels, hints)
+        return NONE
+
+    def warning(self, code: str, message: str, node: Node, hints: tuple[str, ...] = ()) -> None:
+        """Report a warning."""
+        self.diagnostics.warning(code, message, node.span, hints=hints)
+
+    # ---- results
+
+    def set(self, node: Expr, kind: Type, constant: Constant | None = None) -> Type:
+        """Record the type, and the constant value if there is one, of an expression."""
+        self.typed.types[node] = kind
+        if constant is None:
+            self.typed.constants.pop(node, None)
+        else:
+            self.typed.constants[node] = constant
+        return kind
+
+    def constant(self, node: Expr) -> Constant | None:
+        """The value of an expression that is known while compiling."""
+        return self.typed.constants.get(node)
+
+    # ---- scopes
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """A block: what is declared in it is gone after it."""
+        self.scopes.append({})
+        yield
+        self.scopes.pop()
+
+    def find(self, name: str) -> Binding | None:
+        """The visible variable of that name."""
+        return next((s[name] for s in reversed(self.scopes) if name in s), None)
+
+    def bind(self, variable: Variable) -> Binding:
+        """Declare a variable in the innermost block; `variable` is where it is declared."""
+        binding = self.typed.bindings.get(variable)
+        if binding is None:
+            binding = Binding(variable.name, variable.span)
+            self.typed.bindings[variable] = binding
+        self.scopes[-1][variable.name] = binding
+        return binding
+
+    def check_shadow(self, variable: Variable) -> None:
+        """A visible name must not be declared again."""
+        known = self.find(variable.name)
+        if known is not None:
+            self.error(
+                "err.name.shadow",
+                f"Variable ${variable.name} was already declared. Variable shadowing is not allowed.",
+                variable,
+                (Label(known.span, "This is the initial declaration."),),
+            )
+
+    # ---- maps
+
+    def map_info(self, node: Map) -> MapInfo:
+        """What is known of a map; the first mention creates it."""
+        info = self.maps.setdefault(node.name, MapInfo(node.name))
+        info.first = info.first or node.span
+        return info
+
+    def decide_scalar(self, node: Map, scalar: bool, span: Span) -> None:
+        """Note that a map is used without (`scalar`) or with a key."""
+        info = self.map_info(node)
+        if info.scalar is None:
+            info.scalar, info.decided = scalar, span
+            if scalar:
+                info.key = INT64
+        elif info.scalar != scalar:
+            words = {True: "without an explicit key (scalar map)", False: "with an explicit key (non-scalar map)"}
+            labels = (Label(info.decided, "Previous use"),) if info.decided else ()
+            verb = "used as a map " if not scalar else "used "
+            previously = "previously used " if info.scalar else "previously used as a map "
+            self.error(
+                "err.type.scalar",
+                f"{info.label} {verb}{words[scalar]}, {previously}{words[info.scalar]}",
+                span,
+                labels,
+            )
+
+    def need_map(self, node: Map) -> MapInfo:
+        """A map that must have been assigned somewhere in the program."""
+        info = self.map_info(node)
+        if not info.assigned and info.declaration is None:
+            known = [f"@{n}" for n, m in self.maps.items() if m.assigned]
+            self.error("err.name.map", f"Undefined map: {info.label}", node, hints=did_you_mean(info.label, known))
+        return info
+
+    # ---- types
+
+    def number(self, kind: Type) -> Type:
+        """A castable aggregation as the integer it stands for; anything else unchanged."""
+        if isinstance(kind, Aggregate) and self.registry.aggregation(kind).castable:
+            return INT64 if kind.signed else UINT64
+        if isinstance(kind, Tuple):
+            return Tuple(tuple(map(self.number, kind.items)))
+        return kind
+
+    def probe_space(self) -> Space:
+        """The memory that addresses lie in when nothing else says so."""
+        return self.typed.target.space
+
+    def resolve(self, node: TypeName | TypeOf) -> Type:
+        """The type that a type annotation names."""
+        if isinstance(node, TypeOf):
+            return self.operand_type(node.operand)
+        base = self._base_type(node)
+        suffixes = list(node.suffixes)
+        if node.kind == "" and node.name in ("string", "buffer", "inet") and suffixes and suffixes[0] != "*":
+            size = suffixes.pop(0)
+            if isinstance(size, int):
+                base = self._sized(node.name, size, base)
+        for suffix in suffixes:
+            if suffix == "*":
+                base = Pointer(base)
+            else:
+                base = Array(base, suffix if isinstance(suffix, int) else 0)
+        return base
+
+    def operand_type(self, operand: TypeName | Expr) -> Type:
+        """The type of the operand of sizeof and the like."""
+        raise NotImplementedError
+
+    def _sized(self, name: str, size: int, base: Type) -> Type:
+        match name:
+            case "string":
+                return String(size)
+            case "buffer":
+                return Buffer(size)
+            case _:
+                return base
+
+    def _base_type(self, node: TypeName) -> Type:
+        if node.kind:
+            found = self.source.find_type(node.name, node.kind)
+            if found is None:
+                code = "err.name.enum" if node.kind == "enum" else "err.name.type"
+                self.error(code, f'Cannot resolve unknown type "{node.kind} {node.name}"', node)
+                return NONE
+            return found
+        plain: dict[str, Type] = {
+            **INTEGERS, "bool": BOOL, "void": VOID, "string": String(0), "buffer": Buffer(0),
+        }  # fmt: skip
+        if node.name in plain:
+            return plain[node.name]
+        if node.name in self.registry.kinds:
+            return self.registry.kinds[node.name].type_named()
+        if node.name in C_INTEGERS:
+            return C_INTEGERS[node.name]
+        found = self.source.find_type(node.name)
+        if found is None:
+            words = [*plain, *self.registry.kinds, *C_INTEGERS]
+            self.error(
+                "err.name.type",
+                f'Cannot resolve unknown type "{node.name}"',
+                node,
+                hints=did_you_mean(node.name, words),
+            )
+            return NONE
+        return found
+
+    def with_space(self, kind: Type, space: Space) -> Type:
+        """The type of something that lies in, or points into, a memory."""
+        match kind:
+            case Pointer() | Int():
+                return replace(kind, space=space)
+            case Struct() | Array():
+                return replace(kind, space=space)
+            case _:
+                return kind
+
+    def cast_problem(self, value: Type, to: Type) -> str | None:
+        """Why a value cannot be cast explicitly (reference 6.4), or None if it can."""
+        value = self.number(value)
+        allowed = False
+        match value, to:
+            case (_, _) if NONE in (value, to):
+                return None
+            case (Int() | EnumType() | Pointer(), Int() | EnumType() | Pointer()):
+                allowed = True
+            case (_, t) if t == BOOL:
+                allowed = isinstance(value, (Int, EnumType, Pointer, String)) or value == BOOL
+            case (v, Int() | EnumType() | Pointer()) if v == BOOL:
+                allowed = True
+            case (Int() | EnumType(), Opaque(size=8)):
+                allowed = True
+            case (String(), Pointer()):
+                allowed = True
+            case (String(size=size), String(size=room)):
+                allowed = room == 0 or room >= size
+            case (String() | Int() | Array(), Array()):
+                return self._array_problem(value, to)
+            case (Array(), Int()):
+                allowed = size_of(value) == size_of(to)
+            case (Opaque(), Opaque()):
+                allowed = value == to
+            case _:
+                allowed = value == to and not isinstance(value, Struct)
+        return None if allowed else f"Cannot cast from '{value}' to '{to}'"
+
+    def _array_problem(self, value: Type, to: Array) -> str | None:
+        step, have = size_of(to.element), size_of(value)
+        if not isinstance(to.element, Int) and to.element != BOOL:
+            return f"Cannot cast from '{value}' to '{to}'"
+        if to.count == 0:
+            return None if step and have % step == 0 else f"Cannot determine size of the array '{to}'"
+        if isinstance(value, Int):
+            return None if have <= size_of(to) <= 8 else f"Cannot cast from '{value}' to '{to}'"
+        return None if have == size_of(to) else f"Cannot cast from '{value}' to '{to}'"
+
+    def element_key(self, element: Map | MapElement) -> Expr | None:
+        """The key of a map element; None for a scalar map."""
+        return element.key if isinstance(element, MapElement) else None
+
+
+def settle(kind: Type) -> Type:
+    """See `promote.settled`."""
+    return rules.settled(kind)

@@ -1,0 +1,184 @@
+"""`Emit`: the narrow interface through which features make code.
+
+A feature never sees an LLVM builder and never decides where scratch memory lies. Scalars (integers,
+booleans, enumerations, pointers) are values; everything else is handled through the memory it lies in (`Slot`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pytrace.grammar.config import Config
+from pytrace.grammar.nodes import Expr
+from pytrace.grammar.source import Span
+from pytrace.grammar.types import UINT64, Space, Type
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value in generated code.
+
+    `raw` belongs to the emitter: of a scalar a 64-bit register holding the value extended by its own sign, of
+    anything else the address of its bytes (of a struct or array outside the program's memory, see
+    `Type.space`, a 64-bit register with the address).
+    """
+
+    type: Type
+    raw: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """`size` bytes of memory that the program may load from and store to directly."""
+
+    raw: Any
+    size: int
+
+
+class Emit(Protocol):
+    """The code generator, as features see it. Conditions are values of type bool."""
+
+    @property
+    def config(self) -> Config:
+        """The effective configuration."""
+        ...
+
+    # ---- values
+    def integer(self, value: int, type: Type = UINT64) -> Value:
+        """A constant."""
+        ...
+
+    def value(self, node: Expr) -> Value:
+        """The value of an argument."""
+        ...
+
+    def convert(self, value: Value, type: Type) -> Value:
+        """The value as another type: truncated, extended by its own sign, padded with zeros."""
+        ...
+
+    def arith(self, op: str, a: Value, b: Value) -> Value:
+        """`+ - * / % & | ^ << >>` on 64 bits; `/` and `%` unsigned, `>>` logical; `s/` signed division."""
+        ...
+
+    def compare(self, op: str, a: Value, b: Value, signed: bool = False) -> Value:
+        """`== != < <= > >=` on 64 bits."""
+        ...
+
+    def select(self, condition: Value, a: Value, b: Value) -> Value:
+        """One of two scalars, without a branch."""
+        ...
+
+    def truth(self, value: Value) -> Value:
+        """Whether a scalar is not zero."""
+        ...
+
+    def count_leading_zeros(self, value: Value) -> Value:
+        """Zero bits above the highest set bit of a 64-bit value; 64 for zero."""
+        ...
+
+    def swap_bytes(self, value: Value, size: int) -> Value:
+        """The low `size` bytes in reverse order."""
+        ...
+
+    # ---- memory
+    def scratch(self, size: int, zero: bool = True) -> Slot:
+        """New memory of this program, 8-byte aligned."""
+        ...
+
+    def slot(self, value: Value) -> Slot:
+        """The memory of a value that is not a scalar."""
+        ...
+
+    def at(self, slot: Slot, type: Type) -> Value:
+        """The memory as a value of a type that is not a scalar."""
+        ...
+
+    def part(self, slot: Slot, offset: int, size: int) -> Slot:
+        """A part of a slot."""
+        ...
+
+    def load(self, slot: Slot, offset: int, type: Type) -> Value:
+        """A scalar from memory."""
+        ...
+
+    def store(self, slot: Slot, offset: int, value: Value) -> None:
+        """Put a value of any type into memory, in the size of its type."""
+        ...
+
+    def copy(self, to: Slot, source: Slot, size: int) -> None:
+        """Copy bytes between two places in the program's memory."""
+        ...
+
+    def text(self, data: bytes) -> Value:
+        """A string constant, NUL added."""
+        ...
+
+    # ---- control
+    def when(
+        self, condition: Value, then: Callable[[], None], otherwise: Callable[[], None] | None = None
+    ) -> None:
+        """Make the code of `then` for a true condition, of `otherwise` for a false one."""
+        ...
+
+    def repeat(self, count: int, body: Callable[[Value], None]) -> None:
+        """Run the body `count` times with the index; the bound is known, the kernel unrolls nothing."""
+        ...
+
+    def finish(self) -> None:
+        """End this run of the program."""
+        ...
+
+    # ---- the kernel
+    def context(self) -> Value:
+        """The program's context pointer."""
+        ...
+
+    def context_word(self, offset: int, type: Type = UINT64) -> Value:
+        """A scalar from the program's context."""
+        ...
+
+    def context_slot(self, offset: int, size: int) -> Slot:
+        """Memory of the program's context, to be read at constant offsets only."""
+        ...
+
+    def helper(self, name: str, *arguments: Value | Slot, type: Type = UINT64) -> Value:
+        """Call a BPF helper by its kernel name without `bpf_` (include/uapi/linux/bpf.h)."""
+        ...
+
+    def read(self, to: Slot, size: int | Value, address: Value, space: Space) -> Value:
+        """Copy from foreign memory; the result is 0 or a negative error, and the memory zero on failure."""
+        ...
+
+    def read_string(self, to: Slot, size: int | Value, address: Value, space: Space) -> Value:
+        """Copy a string with its NUL from foreign memory; the result is its length or a negative error."""
+        ...
+
+    def global_word(self, name: str) -> Value:
+        """A word of global data that the runtime fills in (see `plan.GLOBALS`)."""
+        ...
+
+    def address_of_symbol(self, name: str) -> Value:
+        """The address of a kernel symbol."""
+        ...
+
+    # ---- maps
+    def lookup(self, map: str, key: Expr | None) -> Value:
+        """The address of an element's value, or null; `map` is a user map's name without `@`."""
+        ...
+
+    def delete(self, map: str, key: Expr | None) -> Value:
+        """Delete an element; 0, or a negative error if there was none."""
+        ...
+
+    # ---- events
+    def send(
+        self, feature: str, values: Sequence[Value], params: tuple[Any, ...] = (), span: Span | None = None
+    ) -> None:
+        """Send a record that the action `feature` handles; a record that finds no room is counted."""
+        ...
+
+    def warn(self, kind: str, code: Value, span: Span, helper: str = "") -> None:
+        """Send a run-time warning (reference part 2, section 13.4)."""
+        ...

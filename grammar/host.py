@@ -1,0 +1,170 @@
+"""What the compiler asks about the machine that a program is for.
+
+`Host` is answered by `pytrace.runtime.host.LiveHost` on a real machine and by `FakeHost` in tests, so
+everything above the runtime runs without root and without a kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pytrace.grammar.types import VOID, EnumType, Member, Struct, Type, TypeSource
+
+
+class HostError(Exception):
+    """The machine cannot answer, and the message says why and what to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A tracepoint: its category, name, and the fields of its record (tracefs `format`)."""
+
+    category: str
+    name: str
+    fields: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prototype:
+    """A function by BTF: parameters in order (`offset` = 8 × slot) and result.
+
+    `module` is `vmlinux` or the module's name. `result_text` is the result type as C writes it.
+    """
+
+    name: str
+    parameters: tuple[Member, ...]
+    result: Type = VOID
+    result_text: str = "void"
+    module: str = "vmlinux"
+    slots: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A function or object symbol of an ELF file: `address` as in the symbol table, `offset` in the file."""
+
+    name: str
+    address: int
+    offset: int
+    size: int
+    function: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class UsdtArgument:
+    """One argument of a USDT location, as its note describes it.
+
+    `size` is in bytes, negative when signed. The value is the constant `constant`, or register `register` (a name
+    like `di`), or, when `dereference`, what lies at register + `offset` (+ `index` register × `scale`).
+    """
+
+    size: int
+    constant: int | None = None
+    register: str = ""
+    dereference: bool = False
+    offset: int = 0
+    index: str = ""
+    scale: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class UsdtLocation:
+    """One place of a USDT probe: file offset, file offset of its semaphore (0: none), arguments."""
+
+    provider: str
+    name: str
+    offset: int
+    semaphore: int
+    arguments: tuple[UsdtArgument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CDefinitions:
+    """What the C front end made of the program's C lines and definitions.
+
+    `macros` maps the names of object-like macros to their replacement text; `errors` are its complaints.
+    """
+
+    structs: dict[str, Struct] = field(default_factory=dict)
+    members: dict[str, tuple[Member, ...]] = field(default_factory=dict)
+    typedefs: dict[str, Type] = field(default_factory=dict)
+    enums: dict[str, EnumType] = field(default_factory=dict)
+    enumerators: dict[str, tuple[EnumType, int]] = field(default_factory=dict)
+    macros: dict[str, str] = field(default_factory=dict)
+    errors: tuple[str, ...] = ()
+
+
+class Host(TypeSource, Protocol):
+    """The machine, as far as compiling needs it. Its `TypeSource` half answers from kernel BTF."""
+
+    def event(self, category: str, name: str) -> Event | None:
+        """One tracepoint, or None if there is none of that name."""
+        ...
+
+    def events(self) -> Iterable[tuple[str, str]]:
+        """Category and name of every tracepoint, sorted."""
+        ...
+
+    def kernel_function(self, name: str, module: str = "") -> bool:
+        """Whether a function can be probed; only this one is looked up."""
+        ...
+
+    def kernel_functions(self) -> Iterable[tuple[str, str]]:
+        """Module (`vmlinux` for the image) and name of every function that can be probed, sorted."""
+        ...
+
+    def function_prototype(self, name: str, module: str = "") -> Prototype | None:
+        """A kernel function by BTF."""
+        ...
+
+    def function_prototypes(self) -> Iterable[tuple[str, str]]:
+        """Module and name of every function that BTF knows, sorted."""
+        ...
+
+    def raw_tracepoint(self, name: str) -> Prototype | None:
+        """A raw tracepoint's arguments by BTF, without the leading `void *__data`."""
+        ...
+
+    def raw_tracepoints(self) -> Iterable[tuple[str, str]]:
+        """Module and name of every raw tracepoint, sorted."""
+        ...
+
+    def binaries(self, target: str, pid: int | None = None) -> Sequence[str]:
+        """The ELF files that the target of a user probe stands for (reference 4.5), best first."""
+        ...
+
+    def symbols(self, path: str) -> Sequence[Symbol]:
+        """The function symbols of an ELF file (`.symtab` and `.dynsym`)."""
+        ...
+
+    def usdt(self, path: str) -> Sequence[UsdtLocation]:
+        """The USDT locations of an ELF file (its `.note.stapsdt`)."""
+        ...
+
+    def kernel_address(self, symbol: str) -> int | None:
+        """The address of a kernel symbol (/proc/kallsyms)."""
+        ...
+
+    def c_definitions(self, text: str) -> CDefinitions:
+        """Run the C front end over preprocessor lines and definitions."""
+        ...
+
+    def pid_namespace(self) -> tuple[int, int] | None:
+        """(device, inode) of the PID namespace we are in, or None if it is the initial one."""
+        ...
+
+    def has(self, feature: str) -> bool:
+        """Whether the kernel has a facility: `btf`, `kprobe`, `fentry`, `kprobe_multi`, `bpf_loop`, …"""
+        ...
+
+    @property
+    def page_size(self) -> int:
+        """Bytes in a page."""
+        ...
+
+    @property
+    def cpus(self) -> int:
+        """Number of possible CPUs."""
+        ...

@@ -1,0 +1,283 @@
+"""The Plan: the contract between the compiler and the runtime.
+
+It says which programs the BPF object holds and where each is to be attached, which maps there are, and —
+in ONE table — every action: each kind of record that a program can send to user space, with its layout.
+Code generation writes records by that layout and the event loop reads them by the same one. A Plan is plain
+data: it can be pickled and used again with the object it was made with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytrace.grammar.config import Config
+from pytrace.grammar.layout import Layout, decode
+from pytrace.grammar.source import Span
+from pytrace.grammar.types import round_up
+
+# ---------------------------------------------------------------- where programs are attached
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """One place where a program is attached; `name` is the probe's full name (`kprobe:vfs_read`)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class OnDemand(Attach):
+    """Run by the tracer itself through BPF_PROG_TEST_RUN: `when` is `begin` or `end`."""
+
+    when: str
+
+
+@dataclass(frozen=True, slots=True)
+class TracepointAttach(Attach):
+    """A static tracepoint, by its category and event in tracefs."""
+
+    category: str
+    event: str
+
+
+@dataclass(frozen=True, slots=True)
+class RawTracepointAttach(Attach):
+    """A tracepoint by its kernel name, with the arguments as the kernel passes them."""
+
+    event: str
+
+
+@dataclass(frozen=True, slots=True)
+class KprobeAttach(Attach):
+    """Entry (`offset` bytes in) or return of a kernel function; `module` is empty for any."""
+
+    function: str
+    offset: int = 0
+    returns: bool = False
+    module: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KprobeMultiAttach(Attach):
+    """Many kernel functions through one link (kernel ≥ 5.18 with CONFIG_FPROBE)."""
+
+    functions: tuple[str, ...]
+    returns: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UprobeAttach(Attach):
+    """A place in a file that is mapped executable: `offset` bytes into the file.
+
+    `semaphore` is the file offset of a USDT reference counter, 0 for none. Of the several places of one USDT
+    probe only the first is `counted` among the attached probes.
+    """
+
+    path: str
+    offset: int
+    returns: bool = False
+    semaphore: int = 0
+    counted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TrampolineAttach(Attach):
+    """fentry or fexit of a kernel function (`vmlinux` or a module), fixed when the program is loaded."""
+
+    function: str
+    returns: bool = False
+    module: str = "vmlinux"
+
+
+@dataclass(frozen=True, slots=True)
+class PerfEventAttach(Attach):
+    """A perf event (perf_event_open(2)): `type` and `config` as there.
+
+    `period` counts events, or `frequency` is in hertz. `every_cpu` opens it on each online CPU, else on the
+    first. `per_process` says whether `-p` and `-c` restrict it.
+    """
+
+    type: int
+    config: int
+    period: int = 0
+    frequency: int = 0
+    every_cpu: bool = True
+    per_process: bool = True
+
+
+# ---------------------------------------------------------------- programs, maps, actions
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramSpec:
+    """One BPF program of the object.
+
+    `symbol` is its function in the object, `section` the section name by which libbpf knows its type,
+    `attach` its places (several where one program serves many), `reverse` whether the kernel runs probes of this
+    kind in reverse order of attaching.
+    """
+
+    symbol: str
+    section: str
+    attach: tuple[Attach, ...]
+    reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MapSpec:
+    """One BPF map of the object.
+
+    `name` is the user's name with its `@`, empty for the maps pytrace itself needs; `symbol` the map's name in the
+    object. `kind` is the kernel's map type without BPF_MAP_TYPE_ in lower case. `key` and `value` are layouts; a
+    map of an aggregation has an `Aggregate` as value type and `value_size` bytes for each CPU. `buckets` says that the
+    key is followed, 8-byte aligned, by a u64 bucket number. `scalar` maps have the one key 0.
+    """
+
+    name: str
+    symbol: str
+    kind: str
+    key: Layout
+    value: Layout
+    key_size: int
+    value_size: int
+    max_entries: int
+    scalar: bool = False
+    buckets: bool = False
+
+    @property
+    def per_cpu(self) -> bool:
+        """Whether each CPU has a value of its own."""
+        return "percpu" in self.kind
+
+
+RECORD_HEADER = 8  # bytes of the action's number at the start of every record
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A kind of record that programs send.
+
+    `number` is what the record's first 8 bytes hold; `feature` names the class in the registry that handles it;
+    `fields` are the values that follow, at `offsets`; `params` is what is known while compiling (the format
+    string, the map's name, …); `span` is the call in the source.
+    """
+
+    number: int
+    feature: str
+    fields: tuple[Layout, ...]
+    offsets: tuple[int, ...]
+    size: int
+    params: tuple[Any, ...] = ()
+    span: Span | None = None
+
+    def decode(self, record: bytes | memoryview) -> tuple[Any, ...]:
+        """The values of a record, header included in `record`."""
+        return tuple(
+            decode(layout, record, offset) for layout, offset in zip(self.fields, self.offsets, strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything the runtime must know about a compiled program.
+
+    `globals` names the 8-byte words of the object's global data, in order; the runtime fills those it knows
+    (see `GLOBALS`) before the first program runs.
+    """
+
+    programs: tuple[ProgramSpec, ...]
+    maps: tuple[MapSpec, ...]
+    actions: tuple[Action, ...]
+    globals: tuple[str, ...]
+    config: Config
+
+    @property
+    def user_maps(self) -> tuple[MapSpec, ...]:
+        """The maps of the program's text, in byte order of their names."""
+        return tuple(sorted((m for m in self.maps if m.name), key=lambda m: m.name))
+
+    def map(self, name: str) -> MapSpec:
+        """The user map of that name (with its `@`)."""
+        return next(m for m in self.maps if m.name == name)
+
+    @property
+    def probe_count(self) -> int:
+        """The N of `Attached N probes`."""
+        return sum(_places(a) for p in self.programs for a in p.attach)
+
+
+def _places(attach: Attach) -> int:
+    match attach:
+        case KprobeMultiAttach(functions=functions):
+            return len(functions)
+        case UprobeAttach(counted=counted):
+            return int(counted)
+        case _:
+            return 1
+
+
+# Words of global data that the runtime fills in.
+GLOBALS = {
+    "start_ns": "CLOCK_BOOTTIME in nanoseconds just before the begin probes run",
+    "child_pid": "process id of the -c child, 0 without one",
+    "target_pid": "process id given with -p, 0 without one",
+    "cpus": "number of possible CPUs",
+    "pid_ns_dev": "device of the PID namespace that the tracer runs in; 0 when it is the initial one",
+    "pid_ns_ino": "inode of that namespace",
+}
+
+# The maps that pytrace itself needs, by their names in the object.
+RING = "events"
+GLOBAL_DATA = "globals"
+LOST = "lost"  # per-CPU array: [0] records that found the ring buffer full
+REFUSED = "refused"  # per-CPU array: updates refused because the map was full, by map number
+
+
+@dataclass(slots=True)
+class PlanBuilder:
+    """A Plan that is still growing while code is generated."""
+
+    config: Config
+    programs: list[ProgramSpec] = field(default_factory=list)
+    maps: list[MapSpec] = field(default_factory=list)
+    actions: list[Action] = field(default_factory=list)
+    globals: list[str] = field(default_factory=list)
+    _known: dict[tuple[Any, ...], Action] = field(default_factory=dict)
+
+    def action(
+        self,
+        feature: str,
+        fields: tuple[Layout, ...],
+        params: tuple[Any, ...] = (),
+        span: Span | None = None,
+    ) -> Action:
+        """The action with these properties, added to the table if it is new."""
+        key = (feature, fields, params, span)
+        if key not in self._known:
+            offsets, size = record_offsets(fields)
+            action = Action(len(self.actions), feature, fields, offsets, size, params, span)
+            self.actions.append(action)
+            self._known[key] = action
+        return self._known[key]
+
+    def global_word(self, name: str) -> int:
+        """The index of a word of global data, added if it is new."""
+        if name not in self.globals:
+            self.globals.append(name)
+        return self.globals.index(name)
+
+    def finish(self) -> Plan:
+        """The finished Plan."""
+        return Plan(
+            tuple(self.programs), tuple(self.maps), tuple(self.actions), tuple(self.globals), self.config
+        )
+
+
+def record_offsets(fields: tuple[Layout, ...]) -> tuple[tuple[int, ...], int]:
+    """Where the values of a record lie (each 8-byte aligned) and how long the record is."""
+    offsets, end = [], RECORD_HEADER
+    for layout in fields:
+        offsets.append(end)
+        end = round_up(end + layout.size, 8)
+    return tuple(offsets), end

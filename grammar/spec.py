@@ -1,0 +1,496 @@
+"""What a feature of the language is: base classes, and the protocols through which features work.
+
+Every builtin, function, action, aggregation, value kind and probe type is one class in `pytrace.language`, derived
+from a class here. Passes and code generation know features only through these classes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from pytrace.grammar.attachpoint import AttachPoint
+from pytrace.grammar.config import Config
+from pytrace.grammar.diagnostics import Diagnostics
+from pytrace.grammar.emit import Emit, Slot, Value
+from pytrace.grammar.host import Host
+from pytrace.grammar.layout import Layout
+from pytrace.grammar.nodes import Call, Expr, Identifier, Map, MapElement
+from pytrace.grammar.plan import Action as ActionRecord
+from pytrace.grammar.plan import Attach
+from pytrace.grammar.source import Span
+from pytrace.grammar.types import NONE, UINT64, Aggregate, Member, Opaque, Space, Type
+
+Constant = int | bool | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """One parameter of a function.
+
+    `kinds` are the accepted kinds of argument (`int`, `bool`, `string`, `pointer`, `buffer`, `array`, `tuple`,
+    `stack`, `struct`; empty: anything that has a value), or `map` (a map without key), `word` (a bare identifier) or
+    `variable`. `literal` wants a compile-time constant; `rest` takes any number of arguments.
+    """
+
+    name: str
+    kinds: tuple[str, ...] = ()
+    literal: bool = False
+    optional: bool = False
+    rest: bool = False
+
+    def __str__(self) -> str:
+        kind = "|".join(self.kinds)
+        text = f"{'const ' if self.literal else ''}{kind} {self.name}".strip()
+        return f"{text}…" if self.rest else text
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One attach point after expansion: what a program is compiled for and attached to.
+
+    `section` is libbpf's section name, `space` the memory that pointers of this probe lie in, `arguments` what
+    `args` has (None: no `args` here), `result` the type of `retval` (None: there is none), `path` the file of a
+    user probe, `data` whatever its probe type needs again.
+    """
+
+    type: ProbeType
+    name: str
+    attach: Attach
+    section: str
+    space: Space = Space.NONE
+    arguments: tuple[Member, ...] | None = None
+    result: Type | None = None
+    path: str = ""
+    data: Any = None
+
+
+@dataclass(slots=True)
+class Context:
+    """What is known while a program is compiled, besides its text."""
+
+    host: Host
+    config: Config
+    diagnostics: Diagnostics
+    parameters: tuple[str, ...] = ()
+    pid: int | None = None
+    child: bool = False
+    unsafe: bool = False
+
+
+@dataclass(slots=True)
+class CallSite:
+    """One use of a builtin or function, as its feature sees it when types are checked and code is made.
+
+    `types` and `constants` belong to the arguments (a constant is None when the value is not known while
+    compiling). `element` is the map element that an aggregation updates. `scalars` says of arguments that are maps
+    whether they are used without keys (None: not decided, or not a map). `discarded` says that nobody uses the value.
+    """
+
+    node: Call | Identifier
+    feature: Function
+    arguments: tuple[Expr, ...]
+    types: tuple[Type, ...]
+    constants: tuple[Constant | None, ...]
+    target: Target
+    context: Context
+    diagnostics: Diagnostics
+    type: Type = NONE
+    element: MapElement | Map | None = None
+    in_loop: bool = False
+    scalars: tuple[bool | None, ...] = ()
+    discarded: bool = False
+
+    def __len__(self) -> int:
+        return len(self.arguments)
+
+    @property
+    def span(self) -> Span:
+        """The place of the whole call."""
+        return self.node.span
+
+    def word(self, index: int) -> str | None:
+        """The bare identifier given as an argument, or None if it is something else."""
+        argument = self.arguments[index]
+        return argument.name if isinstance(argument, Identifier) else None
+
+    def map(self, index: int) -> str:
+        """The name (without `@`) of the map given as an argument."""
+        argument = self.arguments[index]
+        assert isinstance(argument, Map)
+        return argument.name
+
+    def integer(self, index: int) -> int:
+        """The value of a literal integer argument."""
+        value = self.constants[index]
+        assert isinstance(value, int)
+        return value
+
+    def text(self, index: int) -> str:
+        """The value of a literal string argument."""
+        value = self.constants[index]
+        assert isinstance(value, bytes)
+        return value.decode("utf-8", "surrogateescape")
+
+    def error(
+        self, code: str, message: str, argument: int | None = None, hints: Iterable[str] = ()
+    ) -> None:
+        """Report an error at the call, or at one of its arguments."""
+        span = self.span if argument is None else self.arguments[argument].span
+        self.diagnostics.error(code, message, span, hints=hints)
+
+    def warning(self, code: str, message: str, argument: int | None = None) -> None:
+        """Report a warning at the call, or at one of its arguments."""
+        span = self.span if argument is None else self.arguments[argument].span
+        self.diagnostics.warning(code, message, span)
+
+
+class Feature:
+    """Base of everything in the registry. The docstring is the manual entry; lines that start with `bt>` in it
+    are runnable examples."""
+
+    name: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def doc(cls) -> str:
+        """The manual entry."""
+        return inspect.getdoc(cls) or ""
+
+    @classmethod
+    def examples(cls) -> list[str]:
+        """The runnable examples of the manual entry."""
+        lines = [line.strip() for line in cls.doc().splitlines()]
+        return [line.removeprefix("bt>").strip() for line in lines if line.startswith("bt>")]
+
+
+class Function(Feature):
+    """A function: `type` checks a call and says what it yields, `emit` makes its code.
+
+    `bare` functions may be written without parentheses. `unsafe` ones need `--unsafe`. `reads_context` ones are not
+    allowed in the body of a `for` loop. `per_target` ones have another value at each attach point, so
+    a block that uses them is compiled once for each. `discardable` ones may stand alone though they have a value.
+    """
+
+    parameters: ClassVar[tuple[Param, ...]] = ()
+    bare: ClassVar[bool] = False
+    unsafe: ClassVar[bool] = False
+    reads_context: ClassVar[bool] = False
+    per_target: ClassVar[bool] = False
+    discardable: ClassVar[bool] = False
+    returns: ClassVar[Type] = NONE
+
+    @classmethod
+    def signature(cls) -> str:
+        """The signature, as the manual shows it."""
+        required = [str(p) for p in cls.parameters if not p.optional]
+        optional = "".join(f"[, {p}]" for p in cls.parameters if p.optional)
+        text = f"{cls.name}({', '.join(required)}{optional})".replace("([, ", "([")
+        return text if cls.returns == NONE else f"{text} -> {cls.returns}"
+
+    def type(self, site: CallSite) -> Type:
+        """Check the call (arity, kinds and literals are checked already) and give the type of its value."""
+        return self.returns
+
+    def fold(self, site: CallSite) -> Constant | None:
+        """The value, when it is known while compiling."""
+        return None
+
+    def emit(self, emit: Emit, site: CallSite) -> Value | None:
+        """Make the code; None when the call has no value."""
+        raise NotImplementedError(self.name)
+
+
+class Builtin(Function):
+    """A function that is normally written as a bare word (`pid`, `comm`)."""
+
+    bare = True
+
+
+class Action(Function):
+    """A function that sends a record, upon which user space acts.
+
+    By default the record holds the arguments' values. `handle` gets the decoded values and returns what is to be
+    shown, or None.
+    """
+
+    stops: ClassVar[bool] = False
+
+    def fields(self, site: CallSite) -> tuple[Expr, ...]:
+        """The arguments whose values the record holds."""
+        return site.arguments
+
+    def params(self, site: CallSite) -> tuple[Any, ...]:
+        """What is known while compiling and needed when the record is handled."""
+        return ()
+
+    def emit(self, emit: Emit, site: CallSite) -> Value | None:
+        values = [emit.value(argument) for argument in self.fields(site)]
+        emit.send(self.name, values, self.params(site), site.span)
+        if self.stops:
+            emit.finish()
+        return None
+
+    def handle(self, action: ActionRecord, values: tuple[Any, ...], session: Session) -> Output | None:
+        """Act on one record."""
+        raise NotImplementedError(self.name)
+
+
+class Aggregation(Function):
+    """A function that may only stand on the right of `@m = …` and updates this CPU's cell of the map element.
+
+    A cell is `words` 64-bit words. `bucketed` aggregations have a cell for each bucket of a key.
+    """
+
+    words: ClassVar[int] = 1
+    castable: ClassVar[bool] = False
+    bucketed: ClassVar[bool] = False
+    document: ClassVar[str] = "map"  # the type of a map's JSON document
+
+    def update(self, emit: Emit, slot: Slot, arguments: Sequence[Value]) -> None:
+        """Update this CPU's cell; a new cell is all zero.
+
+        The arguments come converted to the 64-bit integer type of the map's own sign.
+        """
+        raise NotImplementedError
+
+    def bucket(self, emit: Emit, site: CallSite, arguments: Sequence[Value]) -> Value:
+        """The number of the bucket to update, of a bucketed aggregation."""
+        raise NotImplementedError
+
+    def combine(self, emit: Emit, total: Slot, cell: Slot, signed: bool) -> None:
+        """Add one CPU's cell to the total, in the kernel; castable aggregations only."""
+        raise NotImplementedError
+
+    def result(self, emit: Emit, total: Slot, signed: bool) -> Value:
+        """The integer that a total stands for, in the kernel; castable aggregations only."""
+        return emit.load(total, 0, UINT64)
+
+    def merge(self, a: Aggregate, b: Aggregate) -> Aggregate | str:
+        """The type of a map that is updated by both, or the message why that cannot be."""
+        return Aggregate(a.feature, (b if b.signed else a).name, a.signed or b.signed, a.params)
+
+    def read(self, kind: Aggregate, cells: Any) -> Any:
+        """All CPUs' cells (tuples of unsigned words) of one element → the value that user space shows.
+
+        A bucketed aggregation gets a dict from the bucket's number to that bucket's cells.
+        """
+        raise NotImplementedError
+
+    def order(self, kind: Aggregate, value: Any) -> Any:
+        """What the elements of a printed map are sorted by."""
+        return value
+
+    def text(self, kind: Aggregate, value: Any, divisor: int = 1) -> str:
+        """What stands behind `@m[key]: `; of a bucketed one the lines of its picture."""
+        return str(value)
+
+    def json(self, kind: Aggregate, value: Any, divisor: int = 1) -> Any:
+        """What stands for it in a JSON document of type `document`."""
+        return value
+
+    def python(self, kind: Aggregate, value: Any) -> Any:
+        """What the Python API gives for it."""
+        return value
+
+
+class ValueKind(Feature):
+    """How user space shows values of an `Opaque` type of `size` bytes, aligned to `align`."""
+
+    size: ClassVar[int] = 8
+    align: ClassVar[int] = 8
+
+    def type_named(self) -> Type:
+        """The type that this name stands for in the source."""
+        return Opaque(self.name, self.size, self.align)
+
+    def text(self, kind: Opaque, data: bytes, services: Services) -> str:
+        """The default text of a value."""
+        raise NotImplementedError
+
+    def json(self, kind: Opaque, data: bytes, services: Services) -> Any:
+        """What stands for it in JSON and in Python."""
+        return self.text(kind, data, services)
+
+
+class ProbeType(Feature):
+    """A type of probe: what its attach points look like, what they expand to, how code gets at their data."""
+
+    arity: ClassVar[tuple[int, int]] = (1, 1)  # parts after the type, least and most
+    reverse: ClassVar[bool] = False  # the kernel runs these in reverse order of attaching
+    has_argn: ClassVar[bool] = False
+    has_function: ClassVar[bool] = False
+    has_registers: ClassVar[bool] = False
+    return_code: ClassVar[int] = 0  # of a program without `return`
+    filtered: ClassVar[bool] = False  # -p is a check at the start of the program
+    context_type: ClassVar[str] = ""  # struct that `ctx` points to
+    groupable: ClassVar[bool] = False  # one program may serve many attach points
+    family: ClassVar[str] = ""  # what `probetype` says, if not the name
+    # whose attach points a wildcard in the type's place finds: "kernel", "user" (with a file or -p only) or nobody's
+    wild: ClassVar[str] = ""
+
+    def targets(self, point: AttachPoint, span: Span, context: Context) -> list[Target]:
+        """Check an attach point and expand it; errors go to `context.diagnostics`."""
+        raise NotImplementedError(self.name)
+
+    def argument(self, emit: Emit, target: Target, index: int) -> Value:
+        """`argN`"""
+        raise NotImplementedError(self.name)
+
+    def member(self, emit: Emit, target: Target, member: Member) -> Value:
+        """`args.NAME`"""
+        raise NotImplementedError(self.name)
+
+    def result(self, emit: Emit, target: Target) -> Value:
+        """`retval`"""
+        raise NotImplementedError(self.name)
+
+    def function(self, emit: Emit, target: Target) -> Value:
+        """The address of the function that was probed."""
+        raise NotImplementedError(self.name)
+
+    def refuse(self, target: Target, word: str, index: int = 0) -> str | None:
+        """Why this very target has no `args`, `argN` (`index` is the N) or `retval`; None if it has."""
+        return None
+
+    def search(self, pattern: str, host: Host, pid: int | None) -> Iterator[str]:
+        """The attach points (without the type) that match a listing pattern (without the type)."""
+        raise NotImplementedError(self.name)
+
+    def describe(self, found: str, host: Host) -> Iterator[str]:
+        """The parameter lines of one attach point that `search` found, for `-lv`."""
+        return iter(())
+
+
+# ---------------------------------------------------------------- the user-space half
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One thing to show.
+
+    `kind` is the JSON document type; `text` what text mode writes (complete, newline included where one
+    belongs); `data` what JSON and Python get. `error` goes to stderr in text mode.
+    """
+
+    kind: str
+    text: str
+    data: Any = None
+    values: tuple[Any, ...] = ()
+    error: bool = False
+    fields: dict[str, Any] | None = None
+
+
+class Services(Protocol):
+    """What turns raw values into words: symbols, accounts, clocks."""
+
+    @property
+    def config(self) -> Config:
+        """The effective configuration."""
+        ...
+
+    def kernel_symbol(self, address: int) -> tuple[str, int] | None:
+        """Name of the kernel function an address is in, and the offset into it."""
+        ...
+
+    def user_symbol(self, address: int, pid: int, probe: int = 0) -> tuple[str, int, str] | None:
+        """Name, offset and file of the user function that an address of a process is in."""
+        ...
+
+    def boot_time(self) -> int:
+        """CLOCK_REALTIME minus CLOCK_BOOTTIME, in nanoseconds."""
+        ...
+
+
+class Session(Protocol):
+    """A running trace, as actions see it."""
+
+    @property
+    def services(self) -> Services:
+        """Symbols, clocks and the like."""
+        ...
+
+    def exit(self, code: int) -> None:
+        """Ask for the end of the run with this exit status."""
+        ...
+
+    def clear(self, name: str) -> None:
+        """Delete every key of a map (name with `@`)."""
+        ...
+
+    def zero(self, name: str) -> None:
+        """Set every value of a map to zero."""
+        ...
+
+    def map_output(self, name: str, top: int = 0, divisor: int = 0) -> Output:
+        """A map as it is now."""
+        ...
+
+
+# ---------------------------------------------------------------- the registry
+
+
+@dataclass(slots=True)
+class Registry:
+    """All features by name; aliases are names too."""
+
+    functions: dict[str, Function] = field(default_factory=dict)
+    probes: dict[str, ProbeType] = field(default_factory=dict)
+    kinds: dict[str, ValueKind] = field(default_factory=dict)
+
+    def add(self, feature: Feature) -> None:
+        """Take one feature; two of one name are a bug."""
+        table: dict[str, Any]
+        match feature:
+            case Function():
+                table = self.functions
+            case ProbeType():
+                table = self.probes
+            case ValueKind():
+                table = self.kinds
+            case _:
+                raise TypeError(f"not a feature: {feature!r}")
+        for name in (feature.name, *feature.aliases):
+            assert name not in table, f"two features named {name}"
+            table[name] = feature
+
+    def aggregation(self, kind: Aggregate) -> Aggregation:
+        """The aggregation that a map's value type belongs to."""
+        found = self.functions[kind.feature]
+        assert isinstance(found, Aggregation)
+        return found
+
+    def action(self, name: str) -> Action:
+        """The action that handles records of this name."""
+        found = self.functions[name]
+        assert isinstance(found, Action)
+        return found
+
+    def probe_type(self, word: str) -> ProbeType | None:
+        """A probe type by full name (any case) or alias (exact)."""
+        return self.probes.get(word) or next(
+            (p for p in self.probes.values() if p.name == word.lower()), None
+        )
+
+    def builtin_words(self) -> frozenset[str]:
+        """The names that the parser must take for values, never for types."""
+        return frozenset(name for name, f in self.functions.items() if f.bare)
+
+
+REGISTRY = Registry()
+F = TypeVar("F", bound=type[Feature])
+
+
+def feature(cls: F) -> F:
+    """Class decorator: put one instance of the feature into the registry."""
+    REGISTRY.add(cls())
+    return cls
+
+
+__all__ = [
+    "REGISTRY", "Action", "ActionRecord", "Aggregation", "Builtin", "Callable", "CallSite", "Constant", "Context",
+    "Emit", "Feature", "Function", "Layout", "Output", "Param", "ProbeType", "Registry", "Services", "Session",
+    "Slot", "Target", "Value", "ValueKind", "feature",
+]  # fmt: skip

@@ -1,0 +1,129 @@
+"""What type checking finds out, in side tables (no pass writes on a node)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pytrace.grammar.host import CDefinitions, Host
+from pytrace.grammar.nodes import Expr, MapDeclaration, Node, Probe, Variable
+from pytrace.grammar.source import Span
+from pytrace.grammar.spec import CallSite, Constant, Target
+from pytrace.grammar.types import NONE, EnumType, Member, Struct, Tuple, Type, offsets_of, size_of
+
+
+@dataclass(slots=True, eq=False)
+class Binding:
+    """One scratch variable of one probe: from its first assignment or `let` to the end of that block.
+
+    `declared` variables have the fixed type of their `let`. `loop` marks the variable of a `for`, which
+    cannot be assigned. `depth` counts the `for` bodies it is declared in.
+    """
+
+    name: str
+    span: Span
+    type: Type = NONE
+    declared: bool = False
+    loop: bool = False
+    assigned: bool = False
+    used: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class MapInfo:
+    """A map of the program. `scalar` is None until a use decides; `spans` are the deciding uses."""
+
+    name: str
+    key: Type = NONE
+    value: Type = NONE
+    scalar: bool | None = None
+    assigned: bool = False
+    decided: Span | None = None
+    first: Span | None = None
+    declaration: MapDeclaration | None = None
+
+    @property
+    def label(self) -> str:
+        """The name with its `@`."""
+        return f"@{self.name}"
+
+
+@dataclass(slots=True)
+class TypedProbe:
+    """A probe's block as it is compiled for one target (or several that share a program)."""
+
+    probe: Probe
+    targets: tuple[Target, ...]
+    types: dict[Node, Type] = field(default_factory=dict)
+    constants: dict[Expr, Constant] = field(default_factory=dict)
+    sites: dict[Expr, CallSite] = field(default_factory=dict)
+    variables: dict[Variable, Binding] = field(default_factory=dict)
+    bindings: dict[Node, Binding] = field(default_factory=dict)
+    expansions: dict[Node, Expr] = field(default_factory=dict)
+
+    @property
+    def target(self) -> Target:
+        """The target that decides types; the others of a group agree with it."""
+        return self.targets[0]
+
+
+@dataclass(slots=True)
+class TypedProgram:
+    """A program that is ready to be compiled."""
+
+    probes: tuple[TypedProbe, ...]
+    maps: dict[str, MapInfo]
+    source: ProgramTypes
+
+
+@dataclass(slots=True)
+class ProgramTypes:
+    """The `TypeSource` of a program: its own C definitions first, then what the machine knows."""
+
+    host: Host
+    c: CDefinitions = field(default_factory=CDefinitions)
+    arguments: dict[str, tuple[Member, ...]] = field(default_factory=dict)
+
+    def members(self, struct: Struct) -> tuple[Member, ...]:
+        """See `TypeSource.members`."""
+        if struct.kind == "args":
+            return self.arguments.get(struct.name, ())
+        if struct.name in self.c.members:
+            return self.c.members[struct.name]
+        return self.host.members(struct)
+
+    def argument_struct(self, target: Target) -> Struct:
+        """The struct that `args` is at a target, laid out as pytrace copies it."""
+        fields = [m for m in target.arguments or () if not is_common(target, m)]
+        offsets = offsets_of(tuple(m.type for m in fields))
+        name = f"{target.name}_args"
+        self.arguments[name] = tuple(
+            Member(m.name, m.type, offset, None, False, m.text)
+            for m, offset in zip(fields, offsets, strict=True)
+        )
+        return Struct(name, size_of(Tuple(tuple(m.type for m in fields))), "args")
+
+    def find_type(self, name: str, kind: str = "") -> Type | None:
+        """See `TypeSource.find_type`."""
+        own: dict[str, Type] = {}
+        match kind:
+            case "":
+                own = dict(self.c.typedefs)
+            case "enum":
+                own = dict(self.c.enums)
+            case _:
+                own = {n: s for n, s in self.c.structs.items() if s.kind == kind}
+        return own.get(name) or self.host.find_type(name, kind)
+
+    def enumerators(self, enum: EnumType) -> dict[str, int]:
+        """See `TypeSource.enumerators`."""
+        own = {n: value for n, (e, value) in self.c.enumerators.items() if e.name == enum.name}
+        return own or self.host.enumerators(enum)
+
+    def enumerator(self, name: str) -> tuple[EnumType, int] | None:
+        """See `TypeSource.enumerator`."""
+        return self.c.enumerators.get(name) or self.host.enumerator(name)
+
+
+def is_common(target: Target, member: Member) -> bool:
+    """Whether a field belongs to the header of every tracepoint record (`common_*`), which BPF cannot read."""
+    return member.name.startswith("common_") and member.offset < 8

@@ -1,0 +1,1 @@
+"""pytrace: a tracing tool for Linux with the language of bpftrace."""

@@ -1,0 +1,224 @@
+"""The Python interface: `with pytrace.trace(text) as t: …`. The command line is a client of it.
+
+Nothing here prints or exits. Errors are exceptions: `CompileError` with its diagnostics, `LoadError` and
+`AttachError` of the runtime, `PrivilegeError` when rights are missing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any
+
+from pytrace.compilation import Compilation, compile_text
+from pytrace.grammar.diagnostics import Diagnostic
+from pytrace.grammar.plan import OnDemand, Plan
+from pytrace.grammar.spec import REGISTRY, Output
+from pytrace.options import Options
+from pytrace.runtime.privileges import check_privileges
+from pytrace.runtime.process import Child, Target
+from pytrace.runtime.tracer import Tracer
+from pytrace.session import LiveSession
+
+POLL_MS = 100  # how long to wait for events before looking at processes, losses and `stop`
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What a trace could not do or show.
+
+    `events`: records that found the ring buffer full. `updates`: by map, updates refused because it was full.
+    `missed`: by probe, hits at which the program could not run.
+    """
+
+    events: int = 0
+    updates: Mapping[str, int] = field(default_factory=dict)
+    missed: Mapping[str, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.events or any(self.updates.values()) or any(self.missed.values()))
+
+
+def trace(
+    text: str, params: Sequence[object] = (), *, name: str = "stdin", options: Options | None = None, **more: Any
+) -> Trace:
+    """A trace of a program; `params` are its positional parameters.
+
+    `more` are fields of `Options` (`pid=…`, `command=…`, `unsafe=True`, …). The program is compiled and
+    loaded when the `with` block is entered.
+
+    >>> with pytrace.trace('interval:ms:10 { @ticks = count(); exit(); }') as t:
+    ...     t.run()
+    ...     t.maps["@ticks"]
+    1
+    """
+    options = replace(options or Options(), **more)
+    if params:
+        options = replace(options, parameters=tuple(str(p) for p in params))
+    return Trace(text, name, options)
+
+
+class Trace:
+    """One run of a program. Use it as a context manager, and take its `outputs` once."""
+
+    def __init__(self, text: str, name: str = "stdin", options: Options | None = None) -> None:
+        self.options = options or Options()
+        self._text, self._name = text, name
+        self._queue: deque[Output] = deque()
+        self._stopped = False
+        self._draining_stopped = False
+        self._lost = 0
+        self._child: Child | None = None
+        self._target: Target | None = None
+        self.compilation: Compilation
+        self.probe_count = 0
+        self.session: LiveSession
+        self.tracer: Tracer
+
+    # ---- setting up and closing
+
+    def __enter__(self) -> Trace:
+        check_privileges()
+        self.compilation = compile_text(self._text, self._name, self.options)
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _open(self) -> None:
+        options = self.options
+        if options.pid is not None:
+            self._target = Target(options.pid)
+        if options.command is not None:
+            self._child = Child.start(options.command)
+        level = 1 if "verifier" in options.stages else 0
+        self.tracer = Tracer(
+            self.plan, self.compilation.elf, pid=options.pid, child=self._child, log_level=level
+        )
+        self.session = LiveSession(self.plan, self.tracer, REGISTRY, self._queue.append)
+        self.tracer.load()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self, wait: bool = True) -> None:
+        """Detach everything, end the child; `wait` until the kernel has let go."""
+        if self._child is not None:
+            self._child.close()
+        if self._target is not None:
+            self._target.close()
+        if hasattr(self, "tracer"):
+            self.tracer.close(wait)
+
+    # ---- what it is
+
+    @property
+    def plan(self) -> Plan:
+        """The Plan of the compiled program."""
+        return self.compilation.plan
+
+    @property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """What the compiler warns of."""
+        return self.compilation.warnings
+
+    @property
+    def exit_code(self) -> int:
+        """What the program said with `exit(code)`."""
+        return self.session.exit_code or 0
+
+    # ---- running
+
+    def stop(self) -> None:
+        """Ask for the end; may be called from a signal handler. The second call stops draining as well."""
+        self._draining_stopped = self._stopped
+        self._stopped = True
+        if hasattr(self, "tracer"):
+            self.tracer.wake()
+
+    def run(self) -> None:
+        """Run to the end and throw the outputs away; maps and losses can be read afterwards."""
+        for _ in self.outputs():
+            pass
+
+    def outputs(self) -> Iterator[Output]:
+        """Run the program (reference part 2, section 9.1): everything it shows, in order."""
+        self.tracer.run_on_demand("begin")
+        self.probe_count = self.tracer.attach()
+        if self.options.dry_run:
+            return
+        if self._child is not None:
+            self._child.run()
+        count = self.probe_count
+        yield Output("attached_probes", "", {"probes": count}, fields={"count": count})
+        yield from self._events()
+        self.tracer.detach()
+        yield from self._end()
+        yield Output("maps_follow", "\n\n")
+        if self.plan.config.print_maps_on_exit:
+            for spec in self.plan.user_maps:
+                yield self.session.map_output(spec.name)
+
+    def _events(self) -> Iterator[Output]:
+        """Poll until the end is due; a program without attached probes ends when the ring is empty."""
+        on_demand = all(isinstance(a, OnDemand) for p in self.plan.programs for a in p.attach)
+        while True:
+            over = self._over()
+            count = self.tracer.poll(0 if on_demand or over else POLL_MS, self.session.handle)
+            yield from self._taken()
+            if self.session.exiting or self._stopped or (not count and (on_demand or over)):
+                return
+
+    def _over(self) -> bool:
+        """Whether the traced process has ended."""
+        return (self._child is not None and self._child.exited()) or (
+            self._target is not None and self._target.exited()
+        )
+
+    def _end(self) -> Iterator[Output]:
+        """What is still in the ring, then the end probes and what they send."""
+        if not self.session.exiting:
+            yield from self._drain()
+        else:
+            self.session.discard()
+        self.session.exiting = False
+        self.tracer.run_on_demand("end")
+        yield from self._drain()
+        yield from self._loss_notes()
+
+    def _drain(self) -> Iterator[Output]:
+        while not self._draining_stopped and self.tracer.poll(0, self.session.handle):
+            yield from self._taken()
+
+    def _taken(self) -> Iterator[Output]:
+        """The outputs so far, behind a note of new losses."""
+        yield from self._loss_notes()
+        while self._queue:
+            yield self._queue.popleft()
+
+    def _loss_notes(self) -> Iterator[Output]:
+        lost = self.tracer.lost_events()
+        new, self._lost = lost - self._lost, lost
+        if new:
+            yield Output("lost_events", f"Lost {new} events\n", {"events": new}, error=True, fields={"count": new})
+
+    # ---- results
+
+    @property
+    def maps(self) -> dict[str, Any]:
+        """Every map by its name with `@`, as Python values: see `MapSnapshot.value`."""
+        return {spec.name: self.session.snapshot(spec).value() for spec in self.plan.user_maps}
+
+    @property
+    def losses(self) -> Losses:
+        """What was lost, so far."""
+        counted = self.tracer.losses()
+        names = [spec.name for spec in self.plan.maps if spec.name]
+        updates = {name: n for name, n in zip(names, counted.refused, strict=False) if n}
+        return Losses(counted.events, updates, counted.missed)

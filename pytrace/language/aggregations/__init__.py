@@ -1,0 +1,5 @@
+"""Aggregations: the functions that may stand on the right of `@m = …` (reference part 2, section 3)."""
+
+from pytrace.language.aggregations import histograms, numbers
+
+__all__ = ["histograms", "numbers"]

@@ -1,0 +1,5 @@
+"""Builtin values: one class for each word (reference part 2, section 1)."""
+
+from pytrace.language.builtins import cpu, family, probe, stacks, task, time
+
+__all__ = ["cpu", "family", "probe", "stacks", "task", "time"]

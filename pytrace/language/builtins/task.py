@@ -1,0 +1,212 @@
+"""Who is running: process, thread, user, name, control group.
+
+Kernel facts: bpf-helpers(7); include/uapi/linux/bpf.h.
+"""
+
+from __future__ import annotations
+
+from pytrace.grammar.spec import Builtin, CallSite, Emit, Param, Value, feature
+from pytrace.grammar.types import (
+    UINT32,
+    UINT64,
+    VOID,
+    Int,
+    Opaque,
+    Pointer,
+    Space,
+    String,
+    Type,
+)
+
+COMM = 16  # TASK_COMM_LEN: bytes of a task's name, NUL included (include/linux/sched.h)
+LOW_WORD = 0xFFFFFFFF
+
+PID_MODES = ("curr_ns", "init")
+MODE = Param("mode", ("word",), optional=True)
+
+
+class _Id(Builtin):
+    """A half of the pair (thread group, thread) that the kernel gives in one word.
+
+    `offset` is that half's place in `struct bpf_pidns_info {u32 pid; u32 tgid}`.
+    """
+
+    parameters = (MODE,)
+    returns = UINT32
+    offset: int
+
+    def type(self, site: CallSite) -> Type:
+        if len(site) == 0:
+            return UINT32
+        mode = site.word(0)
+        if mode is None:
+            message = f"{self.name}() only supports curr_ns and init as the argument"
+            site.error("err.call.argtype", message, 0)
+        elif mode not in PID_MODES:
+            message = f"Invalid PID namespace mode: {mode} (expects: curr_ns or init)"
+            site.error("err.call.argtype", message, 0)
+        return UINT32
+
+    def emit(self, emit: Emit, site: CallSite) -> Value:
+        initial = len(site) == 1 and site.word(0) == "init"
+        return current_id(emit, site, self.offset, initial)
+
+
+def current_id(emit: Emit, site: CallSite, offset: int, initial: bool = False) -> Value:
+    """The current thread (`offset` 0) or thread group (4), in the PID namespace that we run in.
+
+    `initial` asks for the number in the initial namespace instead. A task that our namespace does not see
+    is 0: the helper (Linux 5.7) zeroes the structure when it fails.
+    """
+    if initial or site.context.host.pid_namespace() is None:
+        both = emit.helper("get_current_pid_tgid")
+        half = emit.arith(">>", both, emit.integer(32)) if offset else both
+        return emit.convert(half, UINT32)
+    info = emit.scratch(8)
+    device, inode = emit.global_word("pid_ns_dev"), emit.global_word("pid_ns_ino")
+    emit.helper("get_ns_current_pid_tgid", device, inode, info, emit.integer(8))
+    return emit.load(info, offset, UINT32)
+
+
+@feature
+class Pid(_Id):
+    """The process (thread group) id, in the PID namespace that pytrace runs in; a uint32.
+
+    `pid(init)` is the id in the initial namespace, which is the one the kernel's own messages use.
+
+    bt> tracepoint:syscalls:sys_enter_openat { @[pid] = count(); }
+
+    Source: bpf_get_current_pid_tgid, bpf_get_ns_current_pid_tgid (bpf-helpers(7)).
+    """
+
+    name = "pid"
+    offset = 4
+
+
+@feature
+class Tid(_Id):
+    """The thread id, in the PID namespace that pytrace runs in; a uint32.
+
+    `tid(init)` is the id in the initial namespace.
+
+    bt> tracepoint:syscalls:sys_enter_read { @start[tid] = nsecs; }
+
+    Source: bpf_get_current_pid_tgid, bpf_get_ns_current_pid_tgid (bpf-helpers(7)).
+    """
+
+    name = "tid"
+    offset = 0
+
+
+def current_uid(emit: Emit) -> Value:
+    """The real user id in the initial user namespace, as a uint64."""
+    return emit.arith("&", emit.helper("get_current_uid_gid"), emit.integer(LOW_WORD))
+
+
+@feature
+class Uid(Builtin):
+    """The real user id, in the initial user namespace; a uint64.
+
+    bt> tracepoint:syscalls:sys_enter_execve { @[uid] = count(); }
+
+    Source: bpf_get_current_uid_gid (bpf-helpers(7)).
+    """
+
+    name = "uid"
+    returns = UINT64
+
+    def emit(self, emit: Emit, site: CallSite) -> Value:
+        return current_uid(emit)
+
+
+@feature
+class Gid(Builtin):
+    """The real group id, in the initial user namespace; a uint64.
+
+    bt> tracepoint:syscalls:sys_enter_execve { @[gid] = count(); }
+
+    Source: bpf_get_current_uid_gid (bpf-helpers(7)).
+    """
+
+    name = "gid"
+    returns = UINT64
+
+    def emit(self, emit: Emit, site: CallSite) -> Value:
+        return emit.arith(">>", emit.helper("get_current_uid_gid"), emit.integer(32))
+
+
+@feature
+class Username(Builtin):
+    """The name of the user, looked up in /etc/passwd when it is printed; a username_t.
+
+    A uid that has no entry there prints as an empty string.
+
+    bt> tracepoint:syscalls:sys_enter_execve { @[username] = count(); }
+
+    Source: bpf_get_current_uid_gid (bpf-helpers(7)), passwd(5).
+    """
+
+    name = "username"
+    returns = Opaque("username_t", 8)
+
+    def emit(self, emit: Emit, site: CallSite) -> Value:
+        slot = emit.scratch(8, zero=False)
+        emit.store(slot, 0, current_uid(emit))
+        return emit.at(slot, self.returns)
+
+
+@feature
+class Comm(Builtin):
+    """The name of the running thread; a string[16].
+
+    bt> tracepoint:syscalls:sys_enter_openat { @[comm] = count(); }
+
+    Source: bpf_get_current_comm (bpf-helpers(7)).
+    """
+
+    name = "comm"
+    returns = String(COMM)
+
+    def emit(self, emit: Emit, site: CallSite) -> Value:
+        # zeroed, because before Linux 6.9 the helper left what is behind the NUL as it was
+        slot = emit.scratch(COMM)
+        emit.helper("get_current_comm", slot, emit.integer(COMM))
+        return emit.at(slot, self.returns)
+
+
+@feature
+class Curtask(Builtin):
+    """The running task; a `struct task_struct *`, whose members can be read without a cast.
+
+    bt> tracepoint:syscalls:sys_enter_execve { printf("%d %s\\n", curtask.pid, curtask.comm); }
+
+    Source: bpf_get_current_task (bpf-helpers(7)), include/linux/sched.h.
+    """
+
+    name = "curtask"
+    returns = Pointer(VOID, Space.KERNEL)
+
+    def type(self, site: CallSite) -> Type:
+        task = site.context.host.find_type("task_struct", "struct")
+        return self.returns if task is None else Pointer(task, Space.KERNEL)
+
+    def emit(self, emit: Emit, site: CallSite) -> Value:
+        return emit.helper("get_current_task", type=site.type)
+
+
+@feature
+class Cgroup(Builtin):
+    """The id of the task's control group in the version 2 hierarchy; a uint64.
+
+    It is what `cgroupid("/sys/fs/cgroup/…")` gives for the group's directory.
+
+    bt> tracepoint:syscalls:sys_enter_openat { @[cgroup] = count(); }
+
+    Source: bpf_get_current_cgroup_id (bpf-helpers(7)).
+    """
+
+    name = "cgroup"
+    returns = Int(8)
+
+    def emit(self, emit: Emit, site: CallSite) -> Value:
+        return emit.helper("get_current_cgroup_id")

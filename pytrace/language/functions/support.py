@@ -1,0 +1,98 @@
+"""What several functions need: where an argument's memory is, its bytes, comparing text."""
+
+from __future__ import annotations
+
+from pytrace.grammar.nodes import Binary, Expr, Field, Index, Integer, Positional, PositionalCount, TupleField
+from pytrace.grammar.source import encode_text
+from pytrace.grammar.spec import CallSite, Emit, Slot, Value
+from pytrace.grammar.types import BOOL, UINT64, Array, Int, Pointer, Space, size_of
+
+HIGHEST = (1 << 64) - 1
+
+
+def space_of(site: CallSite, index: int) -> Space:
+    """The memory that an address given as an argument points into; that of the probe if it does not say."""
+    kind = site.types[index]
+    own = kind.space if isinstance(kind, (Int, Pointer)) else Space.NONE
+    return site.target.space if own is Space.NONE else own
+
+
+def own_bytes(emit: Emit, value: Value) -> Slot:
+    """The bytes of a value that is not a scalar, in the program's own memory."""
+    kind = value.type
+    if isinstance(kind, Array) and kind.space is not Space.DIRECT:
+        slot = emit.scratch(size_of(kind))
+        emit.store(slot, 0, value)
+        return slot
+    return emit.slot(value)
+
+
+def text_bytes(emit: Emit, node: Expr) -> Slot:
+    """The bytes of a string, aligned so that they can be read in words."""
+    value = emit.value(node)
+    if not isinstance(node, (TupleField, Field, Index)):
+        return emit.slot(value)
+    slot = emit.scratch(size_of(value.type))
+    emit.store(slot, 0, value)
+    return slot
+
+
+def clamp(emit: Emit, value: Value, most: int) -> Value:
+    """A length that is at most `most`; a negative one counts as too long."""
+    length, limit = emit.convert(value, UINT64), emit.integer(most)
+    return emit.select(emit.compare("<=", length, limit), length, limit)
+
+
+def literal_text(site: CallSite, index: int) -> bytes | None:
+    """The text that a literal stands for: of `$N` the parameter as it was given, of a number its digits."""
+    found = _parameter_text(site, site.arguments[index])
+    if found is not None:
+        return found
+    constant = site.constants[index]
+    match constant:
+        case bytes():
+            return constant
+        case bool() | None:
+            return None
+        case int():
+            return str(constant).encode()
+
+
+def _parameter_text(site: CallSite, node: Expr) -> bytes | None:
+    """The text of `$N`, `$N + K` (without the first K characters) or `$#`; None for anything else."""
+    parameters = site.context.parameters
+    match node:
+        case Positional(number=number):
+            return encode_text(parameters[number - 1]) if number <= len(parameters) else b""
+        case PositionalCount():
+            return str(len(parameters)).encode()
+        case Binary(op="+", left=Positional() as left, right=Integer(value=skipped)):
+            text = _parameter_text(site, left) or b""
+            return text[skipped:]
+        case _:
+            return None
+
+
+def equal_prefix(emit: Emit, a: Slot, b: Slot, count: int) -> Value:
+    """Whether two texts agree in their first `count` bytes, or up to a NUL in both before that.
+
+    Eight bytes at a time and without a branch: `(w - 0x01…) & ~w & 0x80…` has the high bit of w's lowest
+    NUL byte set, and nothing below it, so `z ^ (z - 1)` covers that byte and those before it.
+    """
+    alive, unequal = emit.integer(HIGHEST), emit.integer(0)
+    offset = 0
+    while offset < count:
+        step = next(s for s in (8, 4, 2, 1) if s <= count - offset)
+        left = emit.load(a, offset, Int(step))
+        difference = emit.arith("^", left, emit.load(b, offset, Int(step)))
+        ones, highs = (int.from_bytes(bytes([byte]) * step, "little") for byte in (0x01, 0x80))
+        inverted = emit.arith("^", left, emit.integer(HIGHEST))
+        nul = emit.arith("-", left, emit.integer(ones))
+        nul = emit.arith("&", emit.arith("&", nul, inverted), emit.integer(highs))
+        upto = emit.arith("^", nul, emit.arith("-", nul, emit.integer(1)))
+        seen = emit.arith("&", emit.arith("&", difference, upto), alive)
+        unequal = emit.arith("|", unequal, seen)
+        ended = emit.compare("!=", nul, emit.integer(0))
+        alive = emit.select(ended, emit.integer(0), alive)
+        offset += step
+    return emit.convert(emit.compare("==", unequal, emit.integer(0)), BOOL)

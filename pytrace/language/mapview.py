@@ -1,0 +1,247 @@
+"""From the raw entries of a BPF map to what is shown: text, JSON, Python values (reference part 2, 3.3, 7).
+
+A map of 100,000 keys goes through here in one piece, so whatever depends only on the map's types is decided
+once, as functions, and the loops over entries call those.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pytrace.grammar.layout import Layout, decode
+from pytrace.grammar.plan import MapSpec
+from pytrace.grammar.spec import Output, Registry, Services
+from pytrace.grammar.types import Aggregate, EnumType, Int, Pointer, String, Tuple, round_up
+from pytrace.language.aggregations.numbers import divide
+from pytrace.language.jsonvalue import clean, hashable, jsonable, number, python_value
+from pytrace.language.text import shower
+
+# a map's element as the runtime reads it: key, and one value or the values of all CPUs
+RawEntry = tuple[bytes, bytes | Sequence[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class ValueView:
+    """What can be done with the values of one map, decided by their type."""
+
+    read: Callable[[Any], Any]
+    order: Callable[[Any], Any] | None  # None: the map is sorted by key
+    text: Callable[[Any, int], str]
+    json: Callable[[Any, int], Any]
+    python: Callable[[Any], Any]
+    document: str = "map"
+    picture: bool = False  # several lines
+
+
+class MapSnapshot:
+    """A map as it was at one moment: its elements in the order in which they are printed.
+
+    `entries` are in the kernel's order; those of one histogram may be scattered.
+    """
+
+    def __init__(
+        self, spec: MapSpec, entries: Iterable[RawEntry], registry: Registry, services: Services
+    ) -> None:
+        self.spec = spec
+        self._services = services
+        self._key_text = shower(spec.key, services)
+        self._view = value_view(spec.value, registry, services)
+        raw = _gather_buckets(spec, entries) if spec.buckets else entries
+        rows = [(key, self._view.read(value)) for key, value in raw]
+        if not spec.scalar:
+            self._sort(rows)
+        self._rows = rows
+
+    def _sort(self, rows: list[tuple[bytes, Any]]) -> None:
+        order = self._view.order
+        if order is not None:
+            rows.sort(key=lambda row: order(row[1]))
+            return
+        by_key = key_order(self.spec.key)
+        rows.sort(key=lambda row: by_key(row[0]))
+
+    def _shown(self, top: int) -> list[tuple[bytes, Any]]:
+        return self._rows[-top:] if top > 0 else self._rows
+
+    def text(self, top: int = 0, divisor: int = 0) -> str:
+        """The map as text mode prints it; empty when there is nothing in it.
+
+        `top` keeps only the last that many elements, `divisor` divides the numbers; 0 means off.
+        """
+        name, view, divisor = self.spec.name, self._view, max(divisor, 1)
+        show, key_text = view.text, self._keys()
+        form = "{}{}:\n{}\n" if view.picture else "{}{}: {}\n"
+        if self.spec.scalar:
+            return "".join(form.format(name, "", show(value, divisor)) for _, value in self._rows)
+        fill = form.format
+        return "".join(
+            [fill(name, f"[{key_text(key)}]", show(value, divisor)) for key, value in self._shown(top)]
+        )
+
+    def json(self, top: int = 0, divisor: int = 0) -> dict[str, Any] | None:
+        """The `data` of the map's JSON document (its `type` is `document`); None when there is none."""
+        show, divisor = self._view.json, max(divisor, 1)
+        if not self._rows:
+            # the reference writes a document for these kinds even when they are empty
+            return {self.spec.name: {}} if self.document == "stats" else None
+        if self.spec.scalar:
+            return {self.spec.name: show(self._rows[0][1], divisor)}
+        key_text = self._keys()
+        elements: dict[str, Any] = {}
+        for key, value in self._shown(top):
+            label = clean(key_text(key))
+            short = label.replace(" ", "")
+            elements[_unused(short, elements)] = show(value, divisor)
+        return {self.spec.name: elements}
+
+    @property
+    def document(self) -> str:
+        """The type of the map's JSON document."""
+        return self._view.document
+
+    def output(self, top: int = 0, divisor: int = 0) -> Output:
+        """The map as something to show; with no text and no data when there is nothing to show."""
+        return Output(self.document, self.text(top, divisor), self.json(top, divisor))
+
+    def value(self) -> Any:
+        """The map for Python: a scalar map's value (None if it has none), else a dict in printing order."""
+        python = self._view.python
+        if self.spec.scalar:
+            return python(self._rows[0][1]) if self._rows else None
+        read = _reader(self.spec.key)
+        simple = isinstance(self.spec.key.type, Int)
+        found: dict[Hashable, Any] = {}
+        for raw, value in self._rows:
+            key = read(raw)
+            if not simple:
+                key = _unused(hashable(python_value(self.spec.key, key, self._services)), found)
+            found[key] = python(value)
+        return found
+
+    def _keys(self) -> Callable[[bytes], str]:
+        """Raw key → the text between the brackets; one outer pair of parentheses is dropped."""
+        read, show = _reader(self.spec.key), self._key_text
+
+        def text(raw: bytes) -> str:
+            shown = show(read(raw))
+            return shown[1:-1] if shown[:1] == "(" and shown[-1:] == ")" else shown
+
+        return text
+
+
+def _unused(key: Any, taken: dict[Any, Any]) -> Any:
+    """The key, with a number if another element shows the same (two addresses in one function)."""
+    if key not in taken:
+        return key
+    count = 2
+    while _numbered(key, count) in taken:
+        count += 1
+    return _numbered(key, count)
+
+
+def _numbered(key: Any, count: int) -> Any:
+    return (*key, f"#{count}") if isinstance(key, tuple) else f"{key}#{count}"
+
+
+def _gather_buckets(spec: MapSpec, entries: Iterable[RawEntry]) -> list[tuple[bytes, Any]]:
+    """Entries keyed {key, bucket} → one entry for each key, with a dict of its buckets' cells."""
+    size = spec.key.size
+    at = round_up(size, 8)
+    found: dict[bytes, dict[int, Any]] = {}
+    for key, value in entries:
+        bucket = int.from_bytes(key[at : at + 8], "little")
+        found.setdefault(key[:size], {})[bucket] = value
+    return list(found.items())
+
+
+# ---------------------------------------------------------------- values
+
+
+def value_view(layout: Layout, registry: Registry, services: Services) -> ValueView:
+    """How the values of a map are read and shown."""
+    if isinstance(layout.type, Aggregate):
+        return _aggregate_view(layout.type, registry)
+    show, read = shower(layout, services), _reader(layout)
+    python = partial(python_value, layout, services=services)
+    if isinstance(layout.type, Int):
+        return ValueView(
+            read,
+            lambda value: value,
+            lambda value, divisor: str(divide(value, divisor)),
+            lambda value, divisor: number(divide(value, divisor)),
+            lambda value: value,
+        )
+    order = (lambda value: value) if isinstance(layout.type, EnumType) else None
+    return ValueView(
+        read,
+        order,
+        lambda value, divisor: show(value),
+        lambda value, divisor: jsonable(layout, value, services),
+        python,
+    )
+
+
+def _aggregate_view(kind: Aggregate, registry: Registry) -> ValueView:
+    aggregation = registry.aggregation(kind)
+    cell = struct.Struct(f"<{aggregation.words}Q").unpack_from
+
+    def read(cpus: Sequence[bytes]) -> Any:
+        return aggregation.read(kind, [cell(data) for data in cpus])
+
+    def read_buckets(buckets: dict[int, Sequence[bytes]]) -> Any:
+        cells = {number: [cell(data) for data in cpus] for number, cpus in buckets.items()}
+        return aggregation.read(kind, cells)
+
+    return ValueView(
+        read_buckets if aggregation.bucketed else read,
+        partial(aggregation.order, kind),
+        partial(aggregation.text, kind),
+        partial(aggregation.json, kind),
+        partial(aggregation.python, kind),
+        aggregation.document,
+        aggregation.bucketed,
+    )
+
+
+# ---------------------------------------------------------------- keys
+
+_INTEGER_CODES = {1: "b", 2: "h", 4: "i", 8: "q"}
+
+
+def _reader(layout: Layout) -> Callable[[bytes], Any]:
+    """Raw bytes → decoded value; integers by a way that is several times faster than `decode`."""
+    match layout.type:
+        case Int(size=size, signed=signed) | EnumType(size=size, signed=signed):
+            return _integer_reader(size, signed)
+        case Pointer():
+            return _integer_reader(8, False)
+        case _:
+            return partial(decode, layout)
+
+
+def _integer_reader(size: int, signed: bool) -> Callable[[bytes], int]:
+    code = _INTEGER_CODES[size]
+    unpack = struct.Struct("<" + (code if signed else code.upper())).unpack_from
+    return lambda data: unpack(data)[0]
+
+
+def key_order(layout: Layout) -> Callable[[bytes], Any]:
+    """Raw key → what keys are sorted by.
+
+    Integers compare as signed numbers of their width, also unsigned ones (as in the reference), strings by
+    their bytes, tuples member by member; keys of other kinds stay in the map's order.
+    """
+    match layout.type:
+        case Int(size=size) | EnumType(size=size):
+            return _integer_reader(size, True)
+        case String(size=size):
+            return lambda data: data[:size]
+        case Tuple():
+            members = [(part.offset, key_order(part.layout)) for part in layout.parts]
+            return lambda data: tuple([order(data[offset:]) for offset, order in members])
+        case _:
+            return lambda data: 0

@@ -1,0 +1,17 @@
+"""The types of probe, one class each."""
+
+from pytrace.language.probes import (
+    kprobe,
+    perf,
+    rawtracepoint,
+    special,
+    timed,
+    tracepoint,
+    trampoline,
+    uprobe,
+    usdt,
+)
+
+__all__ = [
+    "kprobe", "perf", "rawtracepoint", "special", "timed", "tracepoint", "trampoline", "uprobe", "usdt",
+]  # fmt: skip

@@ -1,0 +1,147 @@
+"""The default text of values: what `print`, `%s`, map keys and map values show (reference part 2, section 5).
+
+Text is `str` with bytes that are not UTF-8 as lone surrogates (`surrogateescape`), so that writing it gives
+the traced program's own bytes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, assert_never, cast
+
+from pytrace.grammar.layout import Layout, Text
+from pytrace.grammar.spec import REGISTRY, Services
+from pytrace.grammar.types import (
+    Aggregate,
+    Array,
+    Bool,
+    Buffer,
+    EnumType,
+    Int,
+    NoneType,
+    Opaque,
+    Pointer,
+    Record,
+    Stack,
+    String,
+    Struct,
+    Tuple,
+    Void,
+)
+
+FRAME_INDENT = " " * 8
+UNWIND_FAILURE = (1 << 64) - 1  # the frame that the DWARF unwinder stores when it gives up
+
+Show = Callable[[Any], str]
+
+
+def text(layout: Layout, value: Any, services: Services) -> str:
+    """The default text of a decoded value (`layout.decode`)."""
+    return shower(layout, services)(value)
+
+
+def shower(layout: Layout, services: Services) -> Show:
+    """The function that gives the default text of values of one layout."""
+    kind = layout.type
+    match kind:
+        case Int() | Aggregate():
+            return str
+        case Bool():
+            return _bool
+        case EnumType():
+            names = dict(layout.enumerators)
+            return lambda value: names.get(value) or str(value)
+        case String():
+            trailer = services.config.str_trunc_trailer
+            return lambda value: value.value + trailer if value.truncated else value.value
+        case Buffer():
+            return readable_bytes
+        case Pointer():
+            return hex
+        case Stack():
+            return lambda value: stack_text(kind, value, services)
+        case Opaque(feature=feature):
+            shown = REGISTRY.kinds[feature]
+            return lambda value: shown.text(kind, value, services)
+        case NoneType() | Void():
+            return lambda value: "null"
+        case Array() | Tuple() | Record() | Struct():
+            return _composite(layout, services)
+        case _:
+            assert_never(cast("None", kind))  # type: ignore[arg-type]
+
+
+def _composite(layout: Layout, services: Services) -> Show:
+    shows = [shower(part.layout, services) for part in layout.parts]
+    if isinstance(layout.type, Array):
+        element = shows[0]
+        return lambda value: f"[{','.join(map(element, value))}]"
+    if isinstance(layout.type, Tuple):
+        return lambda value: f"({', '.join([show(v) for show, v in zip(shows, value, strict=True)])})"
+    members = [(part.name, show) for part, show in zip(layout.parts, shows, strict=True)]
+    if not members:
+        return lambda value: "{}"
+    return lambda value: "{ " + ", ".join([f".{n} = {show(value[n])}" for n, show in members]) + " }"
+
+
+def _bool(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def readable_bytes(data: bytes) -> str:
+    """Printable ASCII as it is, every other byte as `\\xhh` (`%r`)."""
+    return "".join(chr(b) if 32 <= b <= 126 else f"\\x{b:02x}" for b in data)
+
+
+def plain(value: Text) -> str:
+    """A decoded string without the mark for cut text."""
+    return value.value
+
+
+# ---------------------------------------------------------------- stacks (section 6.2)
+
+
+def stack_text(kind: Stack, value: tuple[int, tuple[int, ...] | bytes], services: Services) -> str:
+    """A newline, then each frame with its newline."""
+    return "\n" + "".join(f"{line}\n" for line in frame_lines(kind, value, services))
+
+
+def frame_lines(
+    kind: Stack, value: tuple[int, tuple[int, ...] | bytes], services: Services
+) -> list[str]:
+    """The lines of a stack, innermost frame first."""
+    pid, frames = value
+    if isinstance(frames, bytes):
+        return [_build_id_line(frames[i : i + 32]) for i in range(0, len(frames), 32)]
+    lines = []
+    for address in frames:
+        if address == UNWIND_FAILURE:
+            lines.append(f"{FRAME_INDENT}<unwind failure>")
+            break
+        lines.append(_frame_line(kind, address, pid, services))
+    return lines
+
+
+def _frame_line(kind: Stack, address: int, pid: int, services: Services) -> str:
+    if kind.mode == "raw":
+        return f"{address:x}"
+    symbol, module = f"0x{address:x}", " ([unknown])" if kind.user else ""
+    if kind.user:
+        user = services.user_symbol(address, pid)
+        if user is not None:
+            symbol, module = f"{user[0]}+{user[1]}", f" ({user[2]})"
+    else:
+        kernel = services.kernel_symbol(address)
+        if kernel is not None:
+            symbol = f"{kernel[0]}+{kernel[1]}"
+    if kind.mode == "perf":
+        return f"\t{address:x} {symbol}{module}"
+    return f"{FRAME_INDENT}{symbol}"
+
+
+def _build_id_line(entry: bytes) -> str:
+    """One `struct bpf_stack_build_id` (include/uapi/linux/bpf.h): s32 status, u8 id[20], u64 offset or ip."""
+    address = int.from_bytes(entry[24:32], "little")
+    if int.from_bytes(entry[:4], "little") == 1:  # BPF_STACK_BUILD_ID_VALID
+        return f"{entry[4:24].hex()} 0x{address:02x}"
+    return f"{address:x}"

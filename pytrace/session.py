@@ -1,0 +1,73 @@
+"""A running trace as actions see it: it turns records into outputs and carries out control actions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pytrace.grammar.plan import Action, MapSpec, Plan
+from pytrace.grammar.spec import Action as ActionFeature
+from pytrace.grammar.spec import Output, Registry
+from pytrace.language.mapview import MapSnapshot
+from pytrace.runtime.tracer import Tracer
+from pytrace.services import LiveServices
+
+Take = Callable[[Output], None]
+
+
+class LiveSession:
+    """`Session` of a trace on this machine. `take` gets every output, in order."""
+
+    def __init__(self, plan: Plan, tracer: Tracer, registry: Registry, take: Take) -> None:
+        self.plan = plan
+        self.tracer = tracer
+        self.registry = registry
+        self.take = take
+        self.services = LiveServices(plan)
+        self.exit_code: int | None = None
+        self.exiting = False
+        self._handlers: list[tuple[Action, ActionFeature]] = [
+            (action, registry.action(action.feature)) for action in plan.actions
+        ]
+
+    # ---- records
+
+    def handle(self, records: Sequence[bytes | memoryview]) -> None:
+        """Act on a batch of records; after an `exit` what is left of its phase is discarded."""
+        handlers, take = self._handlers, self.take
+        for record in records:
+            if self.exiting:
+                return
+            action, feature = handlers[int.from_bytes(record[:8], "little")]
+            output = feature.handle(action, action.decode(record), self)
+            if output is not None:
+                take(output)
+
+    def discard(self) -> None:
+        """Throw away what is still in the ring: events behind an `exit` are not shown."""
+        while self.tracer.poll(0, lambda records: None):
+            pass
+
+    # ---- control
+
+    def exit(self, code: int) -> None:
+        """See Session."""
+        self.exit_code = code
+        self.exiting = True
+
+    def clear(self, name: str) -> None:
+        """See Session."""
+        self.tracer.clear_map(self.plan.map(name))
+
+    def zero(self, name: str) -> None:
+        """See Session."""
+        self.tracer.zero_map(self.plan.map(name))
+
+    # ---- maps
+
+    def snapshot(self, spec: MapSpec) -> MapSnapshot:
+        """A map as it is now."""
+        return MapSnapshot(spec, self.tracer.read_map(spec), self.registry, self.services)
+
+    def map_output(self, name: str, top: int = 0, divisor: int = 0) -> Output:
+        """See Session."""
+        return self.snapshot(self.plan.map(name)).output(top, divisor)

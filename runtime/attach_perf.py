@@ -1,0 +1,140 @@
+"""Attaching through perf events: tracepoints, kprobes, uprobes, timers, software and hardware events.
+
+Each place becomes one perf event or several (perf_event_open(2)), each with a BPF link (Linux 5.15).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pytrace.grammar.plan import KprobeAttach, PerfEventAttach, TracepointAttach, UprobeAttach
+from pytrace.runtime import cpus
+from pytrace.runtime.libbpf import library
+from pytrace.runtime.links import Link, release_all, stop_all
+from pytrace.runtime.mounts import tracefs
+from pytrace.runtime.process import threads
+from pytrace.runtime.syscalls import PERF_TYPE_TRACEPOINT, PerfAttr, perf_event_open
+
+PerfPlace = TracepointAttach | KprobeAttach | UprobeAttach | PerfEventAttach
+
+DEVICES = Path("/sys/bus/event_source/devices")
+_ANY = -1
+
+# A program attached to a tracepoint, kprobe or uprobe runs on every CPU, whichever CPU its perf event is on
+# (`perf_trace_run_bpf_submit` in kernel/events/core.c), so one event will do, on a CPU that is surely there.
+
+
+def attach(program: Any, place: PerfPlace, pid: int) -> list[Link]:
+    """Attach libbpf's `program`; `pid` is the process that a run is restricted to, 0 for none. Raises OSError."""
+    links: list[Link] = []
+    try:
+        for event in _events(place, pid):
+            links.append(_attach_event(program, place.name, event))
+    except OSError:
+        stop_all(links)
+        release_all(links)
+        raise
+    return links
+
+
+def _attach_event(program: Any, name: str, event: int) -> Link:
+    # The link owns the event and closes it; the duplicate lets us choose when that takes effect.
+    duplicate = os.dup(event)
+    handle = library().bpf_program__attach_perf_event(program, event)
+    if not handle:
+        number = ctypes.get_errno()
+        os.close(event)
+        os.close(duplicate)
+        raise OSError(number, os.strerror(number))
+    return Link(name, handle, (duplicate,))
+
+
+def _events(place: PerfPlace, pid: int) -> Iterator[int]:
+    """Open the perf events of a place."""
+    match place:
+        case TracepointAttach(category=category, event=name):
+            number = Path(tracefs() or "/", "events", category, name, "id").read_text()
+            yield perf_event_open(PerfAttr(PERF_TYPE_TRACEPOINT, int(number)), _ANY, cpus.online()[0])
+        case KprobeAttach():
+            yield _kprobe(place)
+        case UprobeAttach():
+            yield _uprobe(place, pid)
+        case PerfEventAttach():
+            yield from _counters(place, pid)
+
+
+def _kprobe(place: KprobeAttach) -> int:
+    """The PMU `kprobe` (Linux 4.17): config1 points at the name, config2 is the offset; without name the address."""
+    if place.function.startswith("0x"):
+        name, offset = None, int(place.function, 16) + place.offset
+    else:
+        module = "" if place.module in ("", "vmlinux") else f"{place.module}:"
+        name, offset = ctypes.create_string_buffer(f"{module}{place.function}".encode()), place.offset
+    attr = PerfAttr(
+        type=_pmu("kprobe", "type"),
+        config=_return_flag("kprobe", place.returns),
+        config1=ctypes.addressof(name) if name else 0,
+        config2=offset,
+    )
+    return perf_event_open(attr, _ANY, cpus.online()[0])
+
+
+def _uprobe(place: UprobeAttach, pid: int) -> int:
+    """The PMU `uprobe`: config1 points at the path, config2 is the offset; the semaphore's offset lies in config."""
+    path = ctypes.create_string_buffer(place.path.encode())
+    attr = PerfAttr(
+        type=_pmu("uprobe", "type"),
+        config=place.semaphore << _semaphore_shift() | _return_flag("uprobe", place.returns),
+        config1=ctypes.addressof(path),
+        config2=place.offset,
+    )
+    if pid:
+        return perf_event_open(attr, pid, _ANY)
+    return perf_event_open(attr, _ANY, cpus.online()[0])
+
+
+def _counters(place: PerfEventAttach, pid: int) -> Iterator[int]:
+    """Of a process one event for each of its threads, else one for each CPU that is asked for."""
+    attr = PerfAttr(place.type, place.config, place.period, place.frequency)
+    if pid and place.per_process:
+        followed = replace(attr, threads=True)
+        for thread in threads(pid):
+            try:
+                yield perf_event_open(followed, thread, _ANY)
+            except ProcessLookupError:
+                continue  # a thread that has ended meanwhile
+        return
+    online = cpus.online()
+    for cpu in online if place.every_cpu else online[:1]:
+        yield perf_event_open(attr, _ANY, cpu)
+
+
+def _pmu(name: str, entry: str) -> int:
+    """A number that sysfs tells about a PMU; ENODEV when the kernel has no such PMU."""
+    try:
+        return int((DEVICES / name / entry).read_text())
+    except FileNotFoundError as error:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from error
+
+
+def _return_flag(pmu: str, returns: bool) -> int:
+    """The bit of `config` for return probes, which sysfs describes as `config:0`."""
+    if not returns:
+        return 0
+    return 1 << _config_bit(pmu, "retprobe")
+
+
+def _semaphore_shift() -> int:
+    return _config_bit("uprobe", "ref_ctr_offset")
+
+
+def _config_bit(pmu: str, name: str) -> int:
+    """The first bit of a field of `config` (Documentation/ABI/testing/sysfs-bus-event_source-devices-format)."""
+    text = (DEVICES / pmu / "format" / name).read_text()
+    return int(text.strip().partition(":")[2].partition("-")[0])

@@ -1,0 +1,178 @@
+"""One BTF blob (the kernel's, a module's, a file's) through libbpf: lookups by name and number, and a full walk.
+
+libbpf indexes a kernel's BTF in 10 ms and finds a name in less than 1 ms; the walk in Python takes 30 ms more and is made
+only for lists and for enumerators. Format: Documentation/bpf/btf.rst in the kernel tree.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+
+from pytrace.grammar.host import HostError
+
+
+class Kind(IntEnum):
+    """BTF_KIND_* of include/uapi/linux/btf.h."""
+
+    VOID = 0
+    INT = 1
+    PTR = 2
+    ARRAY = 3
+    STRUCT = 4
+    UNION = 5
+    ENUM = 6
+    FWD = 7
+    TYPEDEF = 8
+    VOLATILE = 9
+    CONST = 10
+    RESTRICT = 11
+    FUNC = 12
+    FUNC_PROTO = 13
+    VAR = 14
+    DATASEC = 15
+    FLOAT = 16
+    DECL_TAG = 17
+    TYPE_TAG = 18
+    ENUM64 = 19
+
+
+# bytes after the 12-byte header: a fixed part, and one for each of `vlen` members
+_FIXED = {Kind.INT: 4, Kind.ARRAY: 12, Kind.VAR: 4, Kind.DECL_TAG: 4}
+_EACH = {
+    Kind.STRUCT: 12,
+    Kind.UNION: 12,
+    Kind.ENUM: 8,
+    Kind.FUNC_PROTO: 8,
+    Kind.DATASEC: 12,
+    Kind.ENUM64: 12,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One type record: `value` is its size or the number of the type it refers to, `extra` what follows the header."""
+
+    id: int
+    name: str
+    kind: Kind
+    flag: bool
+    count: int
+    value: int
+    extra: bytes
+
+
+VOID_RECORD = Record(0, "void", Kind.VOID, False, 0, 0, b"")
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL("libbpf.so.1", use_errno=True)
+    except OSError as error:
+        raise HostError(f"libbpf.so.1 cannot be loaded ({error}); install libbpf1") from error
+    pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32
+    for name, result, arguments in (
+        ("btf__load_vmlinux_btf", pointer, []),
+        ("btf__parse", pointer, [text, ctypes.c_void_p]),
+        ("btf__parse_split", pointer, [text, pointer]),
+        ("btf__find_by_name_kind", ctypes.c_int32, [pointer, text, number]),
+        ("btf__type_by_id", pointer, [pointer, number]),
+        ("btf__type_cnt", number, [pointer]),
+        ("btf__raw_data", pointer, [pointer, ctypes.POINTER(number)]),
+    ):
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+class BtfFile:
+    """An open BTF blob. It lives as long as the process: libbpf's memory is never given back."""
+
+    def __init__(self, handle: int, module: str, base: BtfFile | None) -> None:
+        self.module = module
+        self._handle = handle
+        self._base = base
+        self._first = _library().btf__type_cnt(base._handle) if base else 1
+        size = ctypes.c_uint32()
+        address = _library().btf__raw_data(handle, ctypes.byref(size))
+        header = struct.unpack("<HBBIIIII", ctypes.string_at(address, 24))
+        _, _, _, length, types, types_size, strings, strings_size = header
+        # addresses, not bytes: the sections are megabytes, of which a lookup needs little
+        self._types = (address + length + types, types_size)
+        self._strings = address + length + strings
+        self._strings_start: int = base._strings_end if base else 0
+        self._strings_end = self._strings_start + strings_size
+
+    @classmethod
+    def kernel(cls) -> BtfFile | None:
+        """The running kernel's own BTF, None if it has none."""
+        handle = _library().btf__load_vmlinux_btf()
+        return cls(handle, "vmlinux", None) if handle else None
+
+    @classmethod
+    def parse(cls, path: str) -> BtfFile | None:
+        """The BTF of a raw or ELF file, None if there is none in it."""
+        handle = _library().btf__parse(path.encode(), None)
+        return cls(handle, "vmlinux", None) if handle else None
+
+    @classmethod
+    def of_module(cls, name: str, base: BtfFile) -> BtfFile | None:
+        """The BTF of a loaded kernel module (/sys/kernel/btf/NAME), None if it has none."""
+        handle = _library().btf__parse_split(f"/sys/kernel/btf/{name}".encode(), base._handle)
+        return cls(handle, name, base) if handle else None
+
+    def find(self, name: str, kind: Kind) -> int:
+        """The number of the type of that name and kind; 0 if there is none."""
+        found: int = _library().btf__find_by_name_kind(self._handle, name.encode(), kind)
+        return max(found, 0)
+
+    def record(self, number: int) -> Record:
+        """One type record.
+
+        Raises:
+            HostError: the number is beyond the end.
+        """
+        if number == 0:
+            return VOID_RECORD
+        address = _library().btf__type_by_id(self._handle, number)
+        if not address:
+            raise HostError(f"BTF of {self.module} has no type {number}")
+        name, info, value = struct.unpack("<III", ctypes.string_at(address, 12))
+        kind, count = Kind(info >> 24 & 31), info & 0xFFFF
+        size = _FIXED.get(kind, 0) + _EACH.get(kind, 0) * count
+        extra = ctypes.string_at(address + 12, size) if size else b""
+        return Record(number, self.string(name), kind, bool(info >> 31), count, value, extra)
+
+    def string(self, offset: int) -> str:
+        """The string at an offset of the string section."""
+        if offset < self._strings_start:
+            assert self._base is not None
+            return self._base.string(offset)
+        return ctypes.string_at(self._strings + offset - self._strings_start).decode()
+
+    def has_string(self, text: str) -> bool:
+        """Whether anything at all is called that: a quick no before a walk."""
+        needle = b"\0" + text.encode() + b"\0"
+        strings = ctypes.string_at(self._strings, self._strings_end - self._strings_start)
+        return needle in strings or (self._base is not None and self._base.has_string(text))
+
+    def walk(self, *kinds: Kind) -> Iterator[tuple[int, int]]:
+        """Number and name's offset of every type of these kinds, of this blob alone, in order."""
+        # This loop is the price of every list: plain integers and tables, no records.
+        words = memoryview(ctypes.string_at(*self._types)).cast("I")
+        fixed = [3 + _FIXED.get(Kind(k), 0) // 4 if k <= max(Kind) else 3 for k in range(32)]
+        each = [_EACH.get(Kind(k), 0) // 4 if k <= max(Kind) else 0 for k in range(32)]
+        wanted = [k in kinds for k in range(32)]
+        at, number, end = 0, self._first, len(words)
+        while at < end:
+            info = words[at + 1]
+            kind = info >> 24 & 31
+            if wanted[kind]:
+                yield number, words[at]
+            at += fixed[kind] + each[kind] * (info & 0xFFFF)
+            number += 1

@@ -1,0 +1,212 @@
+"""ELF files: symbols with their place in the file, sections, segments (elf(5)). 64-bit little-endian only."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+from pytrace.grammar.host import HostError, Symbol
+
+ET_EXEC, ET_DYN = 2, 3
+_PT_LOAD = 1
+_SHT_SYMTAB, _SHT_NOBITS, _SHT_DYNSYM = 2, 8, 11
+_STT_OBJECT, _STT_FUNC, _STT_GNU_IFUNC = 1, 2, 10
+_FUNCTIONS = frozenset({_STT_FUNC, _STT_GNU_IFUNC})
+_OBJECTS = frozenset({_STT_OBJECT})
+_SYMBOL = struct.Struct("<IBBHQQ")
+_Raw = tuple[int, str, int]  # address, name, size
+DEBUG_ROOT = "/usr/lib/debug"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section header."""
+
+    name: str
+    type: int
+    address: int
+    offset: int
+    size: int
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A PT_LOAD program header: `size` bytes of the file from `offset` are mapped at `address`."""
+
+    offset: int
+    address: int
+    size: int
+
+
+class ElfFile:
+    """One ELF file, mapped, or given as `data`. Use it as a context manager, or `close` it.
+
+    Raises:
+        HostError: the file cannot be read or is not a 64-bit little-endian ELF file.
+    """
+
+    def __init__(self, path: str, data: bytes | None = None) -> None:
+        self.path = path
+        self._data: mmap.mmap | bytes
+        if data is not None:
+            self._data = data
+        else:
+            try:
+                with open(path, "rb") as file:
+                    self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except (OSError, ValueError) as error:
+                raise HostError(f"{path}: {error}") from error
+        if self._data[:6] != b"\x7fELF\x02\x01" or len(self._data) < 64:
+            self.close()
+            raise HostError(f"{path}: not a 64-bit little-endian ELF file")
+        self._header = struct.unpack_from("<HHIQQQIHHHHHH", self._data, 16)
+        self.type: int = self._header[0]
+
+    def close(self) -> None:
+        """Unmap the file."""
+        if isinstance(self._data, mmap.mmap):
+            self._data.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------ headers
+
+    @cached_property
+    def sections(self) -> tuple[Section, ...]:
+        """All section headers; none if the file was stripped of them."""
+        start, step, count, names_index = self._header[5], *self._header[10:13]
+        if not start or not count:
+            return ()
+        raw = [struct.unpack_from("<IIQQQQI", self._data, start + i * step) for i in range(count)]
+        names = raw[names_index]
+        return tuple(
+            Section(self._string(names[4] + name), kind, address, offset, size, link)
+            for name, kind, _, address, offset, size, link in raw
+        )
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """The PT_LOAD segments."""
+        start, step, count = self._header[4], self._header[8], self._header[9]
+        found = []
+        for index in range(count):
+            kind, _, offset, address, _, size = struct.unpack_from("<IIQQQQ", self._data, start + index * step)
+            if kind == _PT_LOAD:
+                found.append(Segment(offset, address, size))
+        return tuple(found)
+
+    def section(self, name: str) -> Section | None:
+        """A section by name."""
+        return next((section for section in self.sections if section.name == name), None)
+
+    def contents(self, section: Section) -> bytes:
+        """The bytes of a section; empty if the file does not hold them."""
+        if section.type == _SHT_NOBITS:
+            return b""
+        return self._data[section.offset : section.offset + section.size]
+
+    def file_offset(self, address: int) -> int | None:
+        """Where in the file the byte lies that is mapped at a symbol-table address."""
+        for segment in self.segments:
+            if segment.address <= address < segment.address + segment.size:
+                return address - segment.address + segment.offset
+        return None
+
+    # ------------------------------------------------------------ symbols
+
+    def symbols(self, objects: bool = False) -> list[Symbol]:
+        """The defined function symbols (or data objects) of this file and of its separate debug file, sorted by
+        address and name. Offsets are into this file."""
+        found: set[_Raw] = set()
+        for file in self._with_debug_file():
+            for table in file._tables():
+                found.update(file._table(table, objects))
+        return list(self._located(found, objects))
+
+    def find(self, name: str, objects: bool = False) -> list[Symbol]:
+        """The function symbols (or data objects) of one name, without decoding the whole tables."""
+        found: set[_Raw] = set()
+        for file in self._with_debug_file():
+            for table in file._tables():
+                found.update(file._named(table, name, objects))
+        return list(self._located(found, objects))
+
+    def _with_debug_file(self) -> Iterator[ElfFile]:
+        yield self
+        if self.section(".symtab") is None and (path := self.debug_file()) is not None:
+            with ElfFile(path) as debug:
+                yield debug
+
+    def _tables(self) -> list[Section]:
+        return [s for s in self.sections if s.type in (_SHT_SYMTAB, _SHT_DYNSYM) and s.size]
+
+    def _table(self, table: Section, objects: bool) -> Iterator[_Raw]:
+        kinds = _OBJECTS if objects else _FUNCTIONS
+        strings = self.contents(self.sections[table.link])
+        for name, info, _, section, address, size in _SYMBOL.iter_unpack(self.contents(table)):
+            if info & 15 in kinds and section and name:
+                yield address, strings[name : strings.index(0, name)].decode("utf-8", "surrogateescape"), size
+
+    def _named(self, table: Section, name: str, objects: bool) -> Iterator[_Raw]:
+        kinds = _OBJECTS if objects else _FUNCTIONS
+        # A name may also be the tail of another's, so it need not follow a NUL.
+        needle = re.escape(name.encode("utf-8", "surrogateescape") + b"\0")
+        strings = self.contents(self.sections[table.link])
+        offsets = {match.start() for match in re.finditer(needle, strings)}
+        if not offsets:
+            return
+        data = self.contents(table)
+        for index, offset in enumerate(memoryview(data).cast("I")[:: _SYMBOL.size // 4].tolist()):
+            if offset in offsets:
+                _, info, _, section, address, size = _SYMBOL.unpack_from(data, index * _SYMBOL.size)
+                if info & 15 in kinds and section:
+                    yield address, name, size
+
+    def _located(self, symbols: set[_Raw], objects: bool) -> Iterator[Symbol]:
+        known: set[tuple[int, str]] = set()
+        for address, name, size in sorted(symbols):
+            offset = self.file_offset(address)
+            if offset is not None and (address, name) not in known:
+                known.add((address, name))
+                yield Symbol(name, address, offset, size, not objects)
+
+    # ------------------------------------------------------------ notes and debug files
+
+    def notes(self, section: Section) -> Iterator[tuple[bytes, int, bytes]]:
+        """Owner, type and description of each note of a section."""
+        data, at = self.contents(section), 0
+        while at + 12 <= len(data):
+            owner_size, size, kind = struct.unpack_from("<III", data, at)
+            owner_at = at + 12
+            description_at = owner_at + (owner_size + 3 & ~3)
+            yield data[owner_at : owner_at + owner_size].rstrip(b"\0"), kind, data[description_at:][:size]
+            at = description_at + (size + 3 & ~3)
+
+    def debug_file(self) -> str | None:
+        """The separate file with this one's symbols, by build id or by `.gnu_debuglink`, if it is installed."""
+        candidates = []
+        if (section := self.section(".note.gnu.build-id")) is not None:
+            for _, _, identity in self.notes(section):
+                text = identity.hex()
+                candidates.append(f"{DEBUG_ROOT}/.build-id/{text[:2]}/{text[2:]}.debug")
+        if (section := self.section(".gnu_debuglink")) is not None:
+            name = self.contents(section).split(b"\0", 1)[0].decode()
+            folder = os.path.dirname(os.path.realpath(self.path))
+            candidates += [f"{folder}/{name}", f"{folder}/.debug/{name}", f"{DEBUG_ROOT}{folder}/{name}"]
+        mine = os.path.realpath(self.path)
+        return next((c for c in candidates if os.path.isfile(c) and os.path.realpath(c) != mine), None)
+
+    def _string(self, offset: int) -> str:
+        return self._data[offset : self._data.find(b"\0", offset)].decode("utf-8", "surrogateescape")
+

@@ -1,0 +1,180 @@
+"""What this kernel can do, found out by trying, never by its version.
+
+Each probe asks the kernel for something that cannot succeed, or that has no effect, and tells by the error whether
+the request was understood. The numbers are those of include/uapi/linux/bpf.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from pytrace.grammar.host import HostError
+from pytrace.runtime.btf import KernelTypes
+from pytrace.runtime.btffile import Kind
+from pytrace.runtime.syscalls import bpf_link_create
+from pytrace.runtime.tracefs import Tracefs
+
+_SYS_BPF = 321 if os.uname().machine == "x86_64" else 280
+_PROG_LOAD, _RAW_TRACEPOINT_OPEN = 5, 17
+_KPROBE, _TRACEPOINT, _TRACING = 2, 5, 26  # BPF_PROG_TYPE_*
+_TRACE_FENTRY, _TRACE_ITER, _PERF_EVENT = 24, 28, 41  # BPF_*, attach types
+_KPROBE_MULTI, _UPROBE_MULTI, _KPROBE_SESSION, _UPROBE_SESSION = 42, 48, 56, 57
+_RETURN_ZERO = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)  # r0 = 0; exit
+_BAD_ADDRESS = 1
+
+# Only BPF_PROG_TEST_RUN calls it, so attaching to it disturbs nobody (net/bpf/test_run.c).
+_QUIET_FUNCTION = "bpf_fentry_test1"
+_SOURCES = Path("/sys/bus/event_source/devices")
+
+
+class Features:
+    """`has` answers for facilities by name, and for any BPF helper by its name; answers are kept."""
+
+    def __init__(self, types: KernelTypes, tracefs: Tracefs) -> None:
+        self._types = types
+        self._tracefs = tracefs
+        self._known: dict[str, bool] = {}
+        self._probes: dict[str, Callable[[], bool]] = {
+            "btf": lambda: types.kernel is not None,
+            "module_btf": lambda: bool(types.module_names()),
+            "tracefs": self._has_tracefs,
+            "kprobe": (_SOURCES / "kprobe/type").exists,
+            "uprobe": (_SOURCES / "uprobe/type").exists,
+            "uprobe_ref_ctr": (_SOURCES / "uprobe/format/ref_ctr_offset").exists,
+            "fentry": self._has_fentry,
+            "iter": self._has_iter,
+            "perf_link": _has_perf_link,
+            "kprobe_multi": partial(_has_multi_link, _KPROBE_MULTI),
+            "kprobe_session": partial(_has_multi_link, _KPROBE_SESSION),
+            "uprobe_multi": partial(_has_multi_link, _UPROBE_MULTI),
+            "uprobe_session": partial(_has_multi_link, _UPROBE_SESSION),
+        }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The facilities that are not helpers."""
+        return tuple(self._probes)
+
+    def has(self, feature: str) -> bool:
+        """Whether the kernel has a facility (`names`), or a helper (`loop` or `bpf_loop`) for tracing programs."""
+        if feature not in self._known:
+            probe = self._probes.get(feature)
+            self._known[feature] = probe() if probe else self._has_helper(feature.removeprefix("bpf_"))
+        return self._known[feature]
+
+    def _has_tracefs(self) -> bool:
+        try:
+            return self._tracefs.root.exists()
+        except HostError:
+            return False
+
+    def _has_helper(self, name: str) -> bool:
+        """A helper's number is an enumerator of `enum bpf_func_id`, so BTF has the whole list. A program that calls it
+        without arguments is then refused with EACCES if it may be called, with EINVAL if not."""
+        found = self._types.enumerator(f"BPF_FUNC_{name}")
+        if found is None:
+            return False
+        call = struct.pack("<BBhi", 0x85, 0, 0, found[1])
+        return any(_try_load(kind, call + _RETURN_ZERO) in (0, errno.EACCES) for kind in (_TRACEPOINT, _KPROBE))
+
+    def _has_fentry(self) -> bool:
+        target = self._function(_QUIET_FUNCTION)
+        if not target:
+            return _try_load(_TRACING, _RETURN_ZERO, _TRACE_FENTRY, self._function("vfs_read")) == 0
+        try:
+            program = _load(_TRACING, _RETURN_ZERO, _TRACE_FENTRY, target)
+        except OSError:
+            return False
+        try:
+            # The architecture's trampolines are only asked for when a program is attached.
+            os.close(_bpf(_RAW_TRACEPOINT_OPEN, struct.pack("<QII", 0, program, 0)))
+        except OSError:
+            return False
+        finally:
+            os.close(program)
+        return True
+
+    def _has_iter(self) -> bool:
+        target = self._function("bpf_iter_task")
+        return bool(target) and _try_load(_TRACING, _RETURN_ZERO, _TRACE_ITER, target) == 0
+
+    def _function(self, name: str) -> int:
+        kernel = self._types.kernel
+        return kernel.find(name, Kind.FUNC) if kernel is not None else 0
+
+
+def _has_multi_link(attach_type: int) -> bool:
+    """Ask for a link to one symbol or path whose name lies at an address that cannot be read: EFAULT means that the
+    kernel tried to."""
+    try:
+        program = _load(_KPROBE, _RETURN_ZERO, attach_type)
+    except OSError:
+        return False
+    if attach_type in (_KPROBE_MULTI, _KPROBE_SESSION):
+        rest = struct.pack("<IIQQQ", 0, 1, 0, _BAD_ADDRESS, 0)  # flags, count, names, addresses, cookies
+    else:
+        # path, offsets, reference counters, cookies, count, flags, pid
+        rest = struct.pack("<QQQQIII", _BAD_ADDRESS, _BAD_ADDRESS, 0, 0, 1, 0, 0)
+    try:
+        os.close(bpf_link_create(program, attach_type, rest))
+    except OSError as error:
+        return error.errno == errno.EFAULT
+    finally:
+        os.close(program)
+    return True
+
+
+def _has_perf_link() -> bool:
+    """A link to perf event -1: EBADF means that the kernel looked for the event (since Linux 5.15)."""
+    try:
+        program = _load(_TRACEPOINT, _RETURN_ZERO)
+    except OSError:
+        return False
+    attr = struct.pack("<IIII", program, 0xFFFFFFFF, _PERF_EVENT, 0)
+    try:
+        os.close(_bpf(28, attr))
+    except OSError as error:
+        return error.errno == errno.EBADF
+    finally:
+        os.close(program)
+    return True
+
+
+def _try_load(kind: int, code: bytes, attach_type: int = 0, target: int = 0) -> int:
+    """The error number of loading a program, 0 if that works."""
+    try:
+        os.close(_load(kind, code, attach_type, target))
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+def _load(kind: int, code: bytes, attach_type: int = 0, target: int = 0) -> int:
+    """Load a program, `target` being the BTF number of what it is for. Returns its file descriptor.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    instructions, license_text = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
+    attr = struct.pack("<II", kind, len(code) // 8)
+    attr += struct.pack("<QQ", ctypes.addressof(instructions), ctypes.addressof(license_text))
+    attr += struct.pack("<IIQII16sII", 0, 0, 0, 0, 0, b"pytrace_probe", 0, attach_type)
+    if target:  # behind prog_btf_fd and the six fields of function and line information
+        attr += struct.pack("<IIQIIQII", 0, 0, 0, 0, 0, 0, 0, target)
+    return _bpf(_PROG_LOAD, attr)
+
+
+def _bpf(command: int, attr: bytes) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    buffer = ctypes.create_string_buffer(attr, len(attr))
+    result: int = libc.syscall(_SYS_BPF, command, buffer, ctypes.c_ulong(len(attr)))
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result

@@ -1,0 +1,143 @@
+"""The kernel's functions and symbols: /proc/kallsyms, and which functions can be probed."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+
+from pytrace.grammar.host import HostError
+from pytrace.runtime.btf import KernelTypes
+from pytrace.runtime.btffile import Kind
+from pytrace.runtime.tracefs import Tracefs
+
+KALLSYMS = "/proc/kallsyms"
+_FILTER = "available_filter_functions"
+_TEXT = frozenset(b"tTwW")
+
+
+class KernelSymbols:
+    """The symbols of the kernel and its modules, read once, at the first question (75 ms for 120,000 symbols).
+
+    The file is kept as it is, with the addresses and line starts in arrays: 7 MB instead of the 30 MB of objects.
+    """
+
+    def __init__(self, path: str = KALLSYMS) -> None:
+        self._path = path
+
+    @cached_property
+    def _data(self) -> bytes:
+        try:
+            return Path(self._path).read_bytes()
+        except OSError as error:
+            raise HostError(f"{self._path} cannot be read: {error.strerror}") from error
+
+    @cached_property
+    def _table(self) -> tuple[array[int], array[int]]:
+        """Addresses in rising order, and where each one's line starts."""
+        lines = self._data.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        addresses = array("Q", [int(line[: line.index(b" ")], 16) for line in lines])
+        starts = array("I", accumulate((len(line) + 1 for line in lines[:-1]), initial=0) if lines else [])
+        if any(a > b for a, b in zip(addresses, addresses[1:], strict=False)):
+            # stable, so that of symbols with one address the first stays first
+            order = sorted(range(len(addresses)), key=addresses.__getitem__)
+            addresses, starts = (array(c.typecode, [c[i] for i in order]) for c in (addresses, starts))
+        return addresses, starts
+
+    def address(self, symbol: str) -> int | None:
+        """The address of a symbol; None if there is no such symbol.
+
+        Raises:
+            HostError: the kernel hides its addresses from us.
+        """
+        name = symbol.encode()
+        at = max(self._data.find(b" " + name + b"\n"), self._data.find(b" " + name + b"\t"))
+        if at < 0 or not name:
+            return None
+        line = self._data[self._data.rfind(b"\n", 0, at) + 1 : at]
+        address = int(line.split()[0], 16)
+        if not address and not any(self._table[0]):
+            raise HostError(
+                f"{self._path} shows no addresses; tracing needs root (and kernel.kptr_restrict below 2)"
+            )
+        return address
+
+    def resolve(self, address: int) -> tuple[str, int] | None:
+        """Name of the symbol with the highest address not above `address`, and the offset into it.
+
+        Of several names for one address it is the first, like in the kernel's own messages (kernel/kallsyms.c).
+        """
+        addresses, starts = self._table
+        index = bisect_right(addresses, address) - 1
+        if index < 0 or not addresses[index]:
+            return None
+        while index and addresses[index - 1] == addresses[index]:
+            index -= 1
+        return self._name(starts[index]), address - addresses[index]
+
+    def functions(self) -> Iterator[tuple[str, str]]:
+        """Module and name of every symbol that is code."""
+        for line in self._data.splitlines():
+            _, kind, name, *module = line.split()
+            if kind[0] in _TEXT:
+                yield (module[0][1:-1].decode() if module else "vmlinux"), name.decode()
+
+    def _name(self, start: int) -> str:
+        line = self._data[start : self._data.find(b"\n", start)]
+        return line.split()[2].decode()
+
+
+class KernelFunctions:
+    """Which functions can be probed.
+
+    The authority is tracefs' list of traceable functions, which takes the kernel long to write. One exact name is
+    therefore asked of BTF first (1 ms): every function of the image is in it. BTF also has a few that are not traceable
+    (`notrace`); those the kernel refuses when they are attached. Where the list cannot be read (it may be missing or
+    locked down), the code symbols of /proc/kallsyms stand for it.
+    """
+
+    def __init__(self, types: KernelTypes, tracefs: Tracefs, symbols: KernelSymbols) -> None:
+        self._types = types
+        self._tracefs = tracefs
+        self._symbols = symbols
+
+    @cached_property
+    def _list(self) -> bytes | None:
+        try:
+            return b"\n" + (self._tracefs.root / _FILTER).read_bytes()
+        except (OSError, HostError):
+            return None
+
+    def exists(self, name: str, module: str = "") -> bool:
+        """Whether a function, of any or of one module (`vmlinux`: the image), can be probed."""
+        if ".part." in name or not name:
+            return False
+        file = self._types.module(module)
+        if file is not None and file.find(name, Kind.FUNC):
+            return True
+        if self._list is None:
+            return any(n == name and module in ("", m) for m, n in self._symbols.functions())
+        plain, text = b"\n" + name.encode() + b"\n", b"\n" + name.encode() + b" ["
+        if module in ("", "vmlinux") and plain in self._list:
+            return True
+        if module == "vmlinux":
+            return False
+        return text + (module.encode() + b"]" if module else b"") in self._list
+
+    def all(self) -> Iterator[tuple[str, str]]:
+        """Module and name of every function, sorted; those that the compiler split off (`.part.`) are left out."""
+        found = self._symbols.functions() if self._list is None else _listed(self._list)
+        yield from sorted({pair for pair in found if ".part." not in pair[1]})
+
+
+def _listed(data: bytes) -> Iterator[tuple[str, str]]:
+    for line in data.decode().splitlines():
+        name, _, module = line.partition(" ")
+        # places whose function was freed or overridden, kernel/trace/ftrace.c
+        if name and not name.startswith("__ftrace_invalid_address"):
+            yield module.strip("[]") or "vmlinux", name

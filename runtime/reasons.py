@@ -1,0 +1,142 @@
+"""Why the kernel refuses a probe, in a sentence that says what to do about it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import assert_never
+
+from pytrace.grammar.plan import (
+    Attach,
+    KprobeAttach,
+    KprobeMultiAttach,
+    OnDemand,
+    PerfEventAttach,
+    RawTracepointAttach,
+    TracepointAttach,
+    TrampolineAttach,
+    UprobeAttach,
+)
+from pytrace.runtime.mounts import tracefs
+
+_SAMPLE_RATE = Path("/proc/sys/kernel/perf_event_max_sample_rate")
+
+# what any kind of probe can run into
+_COMMON = {
+    errno.EPERM: "the kernel does not permit it (lockdown, or a missing capability such as CAP_PERFMON)",
+    errno.EACCES: "the kernel does not permit it; run as root, or lower kernel.perf_event_paranoid",
+    errno.EMFILE: "too many open files; raise the limit with `ulimit -n` or attach fewer probes",
+    errno.ENFILE: "the system has too many open files; attach fewer probes",
+    errno.ENOMEM: "the kernel is out of memory; attach fewer probes",
+    errno.ESRCH: "the process is gone",
+}
+
+
+def describe(place: Attach, error: OSError) -> str:
+    """The reason for `error` when attaching to `place`."""
+    number = error.errno or 0
+    return _specific(place, number) or _COMMON.get(number) or f"the kernel says: {os.strerror(number)}"
+
+
+def _specific(place: Attach, number: int) -> str | None:
+    match place:
+        case TracepointAttach():
+            return _tracepoint(place, number)
+        case RawTracepointAttach():
+            return _raw_tracepoint(place, number)
+        case KprobeAttach() | KprobeMultiAttach():
+            return _kprobe(place, number)
+        case UprobeAttach():
+            return _uprobe(place, number)
+        case TrampolineAttach():
+            return _trampoline(place, number)
+        case PerfEventAttach():
+            return _perf_event(place, number)
+        case OnDemand():
+            return None
+        case Attach():
+            raise TypeError(f"unknown place {place!r}")
+        case _:
+            assert_never(place)
+
+
+def _tracepoint(place: TracepointAttach, number: int) -> str | None:
+    if number != errno.ENOENT:
+        return None
+    if tracefs() is None:
+        return "tracefs is missing; mount it with `mount -t tracefs tracefs /sys/kernel/tracing`"
+    return f"the kernel has no tracepoint {place.category}:{place.event}; list what there is with -l"
+
+
+def _raw_tracepoint(place: RawTracepointAttach, number: int) -> str | None:
+    match number:
+        case errno.ENOENT:
+            return f"the kernel has no raw tracepoint {place.event}; list what there is with -l"
+        case errno.EINVAL:
+            return f"the program reads an argument that the tracepoint {place.event} does not have"
+        case _:
+            return None
+
+
+def _kprobe(place: KprobeAttach | KprobeMultiAttach, number: int) -> str | None:
+    where = place.function if isinstance(place, KprobeAttach) else "one of the functions"
+    match number:
+        case errno.ENODEV:
+            return "this kernel has no kprobes (CONFIG_KPROBE_EVENTS); use a tracepoint or fentry instead"
+        case errno.ENOENT:
+            return f"the kernel has no function {where}, or its module is not loaded"
+        case errno.EADDRNOTAVAIL:
+            return f"several functions of the kernel are called {where}; name the module"
+        case errno.EILSEQ:
+            return f"the offset in {where} is not on the start of an instruction; try a different offset"
+        case errno.EINVAL | errno.ESRCH:
+            return f"the kernel does not allow to probe {where}: it is not traceable, inlined or blacklisted"
+        case _:
+            return None
+
+
+def _uprobe(place: UprobeAttach, number: int) -> str | None:
+    match number:
+        case errno.ENODEV:
+            return "this kernel has no uprobes (CONFIG_UPROBE_EVENTS)"
+        case errno.ENOENT:
+            return f"there is no file {place.path}"
+        case errno.EINVAL | errno.EIO | errno.EILSEQ | errno.EOPNOTSUPP:
+            return (
+                f"offset {place.offset:#x} of {place.path} is not the start of an instruction that the kernel "
+                "can replace, or the file's file system does not allow it"
+            )
+        case _:
+            return None
+
+
+def _trampoline(place: TrampolineAttach, number: int) -> str | None:
+    match number:
+        case errno.ENOENT | errno.ESRCH:
+            return f"the kernel's BTF has no function {place.function}; is its module loaded?"
+        case errno.EBUSY:
+            return f"{place.function} is traced in another way already"
+        case errno.E2BIG:
+            return f"too many programs are attached to {place.function}"
+        case _:
+            return None
+
+
+def _perf_event(place: PerfEventAttach, number: int) -> str | None:
+    match number:
+        case errno.EINVAL if place.frequency and place.frequency > _max_sample_rate():
+            return (
+                f"the kernel samples at most {_max_sample_rate()} times a second; "
+                "raise kernel.perf_event_max_sample_rate or ask for less"
+            )
+        case errno.ENOENT | errno.ENODEV | errno.EOPNOTSUPP:
+            return "this machine or virtual machine does not have this event"
+        case errno.EBUSY:
+            return "all counters for this event are in use"
+        case _:
+            return None
+
+
+def _max_sample_rate() -> int:
+    return int(_SAMPLE_RATE.read_text())

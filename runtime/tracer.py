@@ -1,0 +1,252 @@
+"""A run in the kernel: load a Plan's object, attach its programs, take the records, read the maps.
+
+The order of calls is that of the life cycle (reference [probe.lifecycle]): `load`, `run_on_demand("begin")`,
+`attach`, `poll` …, `detach`, `run_on_demand("end")`, `poll` until nothing is left, `read_map`, `close`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+
+from pytrace.grammar.plan import GLOBAL_DATA, LOST, REFUSED, RING, MapSpec, OnDemand, Plan
+from pytrace.runtime import cpus, libbpf
+from pytrace.runtime.attach import Attacher, AttachFailure
+from pytrace.runtime.bpf_object import BpfObject
+from pytrace.runtime.links import release_all, stop_all
+from pytrace.runtime.maps import Entry, LiveMap, Values
+from pytrace.runtime.process import Child, boot_time_ns, pid_namespace
+from pytrace.runtime.ring import Handler, RingReader, ring_size
+from pytrace.runtime.statistics import link_misses, program_misses
+from pytrace.runtime.syscalls import raise_limits
+
+_FIRST = bytes(4)  # key 0 of an array
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What the programs could not do, counted since the load.
+
+    `events`: records that found the ring buffer full. `refused`: by number of the map, updates that found
+    it full. `missed`: by probe name, hits at which the program did not run (recursion, or a kretprobe
+    without a free instance).
+    """
+
+    events: int
+    refused: tuple[int, ...]
+    missed: Mapping[str, int]
+
+
+class Tracer:
+    """Runs a Plan. `pid` is the process of `-p`, `child` that of `-c`; `globals` adds words of global data.
+
+    With `log_level` 1 the verifier writes a log of every program (`verifier_log`).
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        object_bytes: bytes,
+        *,
+        pid: int | None = None,
+        child: Child | None = None,
+        globals: Mapping[str, int] | None = None,
+        log_level: int = 0,
+    ) -> None:
+        self.plan = plan
+        self._pid, self._child = pid or 0, child
+        self._extra = dict(globals or {})
+        self._watched: list[int] = []
+        raise_limits()
+        self._object = BpfObject(object_bytes, plan.config.log_size, log_level)
+        self._attacher = Attacher(plan, self._object, child.pid if child else self._pid)
+        self._ring: RingReader | None = None
+        self._maps: dict[str, LiveMap] = {}
+        self._missed: dict[str, int] = {}  # by links that are closed
+
+    # ------------------------------------------------------------ setting up
+
+    def load(self) -> None:
+        """Create the maps, load the programs, fill the global data. Raises `LoadError`, `AttachError`."""
+        self._attacher.prepare()
+        if self._object.has_map(RING):
+            self._object.resize_map(RING, ring_size(self.plan.config.perf_rb_pages, cpus.possible()))
+        self._object.load()
+        self._write_globals()
+        if self._object.has_map(RING):
+            if self._pid:
+                self._watched.append(os.pidfd_open(self._pid))
+            watch = [self._child.pidfd] if self._child else self._watched
+            self._ring = RingReader(self._object.map_fd(RING), self._object.map_entries(RING), watch)
+
+    def run_on_demand(self, when: str) -> list[int]:
+        """Run the programs that are for `when` (`begin`, `end`), in source order; returns their results.
+
+        They run in this process, by BPF_PROG_TEST_RUN of a raw tracepoint program (Linux 5.10).
+        Raises OSError.
+        """
+        if when == "begin":
+            self._write_globals()  # the time of the start
+        return [
+            self._test_run(self._object.program_fd(program.symbol))
+            for program in self.plan.programs
+            for place in program.attach
+            if isinstance(place, OnDemand) and place.when == when
+        ]
+
+    def attach(self) -> int:
+        """Attach all programs in an order that keeps source order; returns the N of `Attached N probes`.
+
+        Raises `AttachError`, and leaves nothing attached, if a probe fails that must not (`missing_probes`);
+        the others that failed are in `failures`.
+        """
+        self._attacher.attach()
+        return self._attacher.places
+
+    @property
+    def failures(self) -> list[AttachFailure]:
+        """The probes that are left out because the kernel refused them."""
+        return self._attacher.failures
+
+    @property
+    def verifier_log(self) -> str:
+        """What the verifier wrote about the last program it looked at."""
+        return self._object.log
+
+    # ------------------------------------------------------------ while it runs
+
+    def poll(self, timeout_ms: int, handler: Handler) -> int:
+        """Hand the waiting records to `handler`, in batches and in order; returns how many.
+
+        Waits for the first at most `timeout_ms` (0: not at all); the end of the traced process and `wake` end
+        the wait. Each record starts with the number of its action.
+        """
+        return self._ring.poll(timeout_ms, handler) if self._ring else 0
+
+    def wake(self) -> None:
+        """End the wait of `poll`; for signal handlers."""
+        if self._ring:
+            self._ring.wake()
+
+    def losses(self) -> Losses:
+        """What has been lost so far."""
+        missed = dict(self._missed or self._missed_by_links())
+        for program in self.plan.programs:
+            count = program_misses(self._object.program_fd(program.symbol))
+            if count:
+                name = program.attach[0].name
+                missed[name] = missed.get(name, 0) + count
+        return Losses(self.lost_events(), self._counters(REFUSED), missed)
+
+    def lost_events(self) -> int:
+        """Records that found the ring buffer full, so far: the part of `losses` that is cheap to ask."""
+        return sum(self._counters(LOST))
+
+    # ------------------------------------------------------------ maps
+
+    def read_map(self, spec: MapSpec) -> list[Entry]:
+        """All (key, value) pairs as bytes; a per-CPU map's value is a tuple, one for each possible CPU."""
+        return self._map(spec).read()
+
+    def lookup(self, spec: MapSpec, key: bytes) -> Values | None:
+        """The value of one key."""
+        return self._map(spec).lookup(key)
+
+    def clear_map(self, spec: MapSpec) -> None:
+        """Remove all entries; a scalar becomes zero."""
+        self._map(spec).clear()
+
+    def zero_map(self, spec: MapSpec) -> None:
+        """Set all values to zero, keeping the keys."""
+        self._map(spec).zero()
+
+    # ------------------------------------------------------------ the end
+
+    def detach(self) -> None:
+        """Take all programs off their probes; when it returns none runs any more. Maps and ring stay."""
+        self._missed = self._missed or self._missed_by_links()
+        stop_all(self._attacher.links)
+
+    def close(self, wait: bool = True) -> None:
+        """Detach and release everything.
+
+        The kernel removes the perf events of programs one after the other, 40 to 80 ms each. Without `wait` a
+        process of its own stays behind for that.
+        """
+        self.detach()
+        release_all(self._attacher.links, wait)
+        self._attacher.links.clear()
+        if self._ring:
+            self._ring.close()
+            self._ring = None
+        while self._watched:
+            os.close(self._watched.pop())
+        self._object.close()
+
+    def __enter__(self) -> Tracer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ------------------------------------------------------------ inside
+
+    def _write_globals(self) -> None:
+        if not self.plan.globals or not self._object.has_map(GLOBAL_DATA):
+            return
+        device, inode = pid_namespace() or (0, 0)
+        known = {
+            "start_ns": boot_time_ns(),
+            "child_pid": self._child.pid if self._child else 0,
+            "target_pid": self._pid,
+            "cpus": cpus.possible(),
+            "pid_ns_dev": device,
+            "pid_ns_ino": inode,
+        } | self._extra
+        words = [known.get(name, 0) for name in self.plan.globals]
+        size = self._object.map_value_size(GLOBAL_DATA)
+        data = struct.pack(f"={len(words)}Q", *words).ljust(size, b"\0")
+        if len(data) > size:
+            raise ValueError(f"{len(words)} words of global data do not fit in {size} bytes")
+        result = libbpf.library().bpf_map_update_elem(self._object.map_fd(GLOBAL_DATA), _FIRST, data, 0)
+        if result < 0:
+            raise OSError(-result, os.strerror(-result))
+
+    def _test_run(self, program: int) -> int:
+        options = libbpf.TestRunOptions(size=ctypes.sizeof(libbpf.TestRunOptions))
+        result = libbpf.library().bpf_prog_test_run_opts(program, ctypes.byref(options))
+        if result < 0:
+            raise OSError(-result, os.strerror(-result))
+        return int(options.retval)
+
+    def _missed_by_links(self) -> dict[str, int]:
+        missed: dict[str, int] = {}
+        for link in self._attacher.links:
+            count = link_misses(link.fd)
+            if count:
+                missed[link.name] = missed.get(link.name, 0) + count
+        return missed
+
+    def _map(self, spec: MapSpec) -> LiveMap:
+        if spec.symbol not in self._maps:
+            self._maps[spec.symbol] = LiveMap(spec, self._object.map_fd(spec.symbol))
+        return self._maps[spec.symbol]
+
+    def _counters(self, symbol: str) -> tuple[int, ...]:
+        """The sums over the CPUs of a per-CPU array of counters."""
+        spec = next((m for m in self.plan.maps if m.symbol == symbol), None)
+        if spec is None:
+            return ()
+        return tuple(_total(values) for _, values in self.read_map(spec))
+
+
+def _total(values: Values) -> int:
+    """The sum of a counter's values."""
+    cells = values if isinstance(values, tuple) else (values,)
+    return sum(int.from_bytes(cell, "little") for cell in cells)

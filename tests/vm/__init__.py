@@ -1,0 +1,1 @@
+"""Other kernels: see README.md."""
