@@ -14,7 +14,7 @@ from llvmlite.ir.values import DIValue, MDValue
 from pytrace.grammar.source import Source, Span
 
 
-class Node(DIValue):
+class Node(DIValue):  # type: ignore[misc]
     """A debug node that compares by identity: llvmlite's compares by content, which in a cycle never ends."""
 
     __hash__ = object.__hash__
@@ -23,7 +23,7 @@ class Node(DIValue):
         return self is other
 
 
-class List(MDValue):
+class List(MDValue):  # type: ignore[misc]
     """A list of nodes, by identity as well."""
 
     __hash__ = object.__hash__
@@ -78,7 +78,10 @@ class DebugInfo:
         Without a named variable for each parameter the kernel rejects the BTF of the whole object.
         """
         line = span.first[0]
-        types = [self.long] + [self.pointer if p == "ctx" else self.long for p in parameters]
+        flags = ["DISPFlagDefinition", "DISPFlagOptimized"]
+        if function.linkage == "internal":
+            flags.append("DISPFlagLocalToUnit")  # the kernel takes only static functions as callbacks
+        types = [self.long] + [self.long if p == "index" else self.pointer for p in parameters]
         signature = self._node(
             "DISubroutineType", {"types": self._list(types)}
         )
@@ -91,7 +94,7 @@ class DebugInfo:
                 "line": line,
                 "type": signature,
                 "scopeLine": line,
-                "spFlags": ir.DIToken("DISPFlagDefinition | DISPFlagOptimized"),
+                "spFlags": ir.DIToken(" | ".join(flags)),
                 "unit": self.unit,
             },
             is_distinct=True,

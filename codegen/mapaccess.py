@@ -133,6 +133,30 @@ class MapAccess(Emitter):
         element = self.locate_element(map, key, self.typed.probe.span)
         return Value(INT64, self.frame.call("map_delete_elem", element.variable, element.key.raw))
 
+    def count_elements(self, map: str) -> Value:
+        """See Emit. The helper calls a function for each element and gives their number."""
+        _, variable = self.maps.user(map)
+        none = ir.Constant(I64, 0)
+        unused = self.frame.zero_key()  # the helper insists on a pointer to the stack
+        counted = self.frame.call("for_each_map_elem", variable, self.each_element(), unused, none)
+        return Value(INT64, counted)
+
+    def each_element(self) -> ir.Function:
+        """A function that does nothing with a map element."""
+        module = self.frame.function.module
+        known = module.globals.get("each_element")
+        if known is not None:
+            return known
+        function = ir.Function(module, ir.FunctionType(I64, [PTR, PTR, PTR, PTR]), "each_element")
+        function.linkage = "internal"
+        for argument, name in zip(function.args, ("map", "key", "value", "ctx"), strict=True):
+            argument.name = name
+        frame = Frame(function, self.frame.debug, self.maps, self.typed.probe.span, 0, 0)
+        frame.goto(frame.exit)
+        frame.goto(frame.leave)
+        frame.finish_callback()
+        return function
+
     # ---- reading
 
     def read_map(self, node: Map | MapElement) -> Value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import assert_never, cast
+from typing import cast
 
 from llvmlite import ir
 
@@ -32,6 +32,7 @@ from pytrace.grammar.nodes import (
 )
 from pytrace.grammar.spec import Aggregation
 from pytrace.grammar.types import INT64, NONE, UINT64, Int
+from pytrace.grammar.typing import Binding
 
 
 class StatementGenerator(ExpressionGenerator):
@@ -109,7 +110,7 @@ class StatementGenerator(ExpressionGenerator):
             case ImportStatement():
                 raise AssertionError("import inside a block")
             case _:
-                assert_never(cast("None", node))  # type: ignore[arg-type]
+                raise AssertionError(f"no such statement: {node}")
 
     def expression(self, value: Expr) -> None:
         """An expression whose value is thrown away."""
@@ -213,7 +214,7 @@ class StatementGenerator(ExpressionGenerator):
         returned = self.load(slot, 32, UINT64)
         self.when(self.truth(returned), self.finish)
 
-    def callback(self, node: For, shared: list[object]) -> ir.Function:
+    def callback(self, node: For, shared: list[Binding]) -> ir.Function:
         """The body of a loop as a function `(index, area)` that returns 1 to stop."""
         module = self.frame.function.module
         name = f"{self.frame.function.name}_loop_{len(module.functions)}"
@@ -245,7 +246,7 @@ class StatementGenerator(ExpressionGenerator):
         self.frame, self.storages, self.loops = outer, outer_storages, outer_loops
         return function
 
-    def open_area(self, inner: Frame, area: ir.Argument, shared: list[object]) -> None:
+    def open_area(self, inner: Frame, area: ir.Argument, shared: list[Binding]) -> None:
         """Fetch from the shared area what the body needs."""
         context, scratch = (
             self.builder.load(inner.offset(area, 8 * i), typ=PTR) for i in range(2)
@@ -253,7 +254,7 @@ class StatementGenerator(ExpressionGenerator):
         self.builder.store(context, inner.context_slot_)
         self.builder.store(scratch, inner.scratch_slot)
         for index, binding in enumerate(shared):
-            self.storages[binding] = self.builder.load(inner.offset(area, 8 * (5 + index)), typ=PTR)  # type: ignore[index]
+            self.storages[binding] = self.builder.load(inner.offset(area, 8 * (5 + index)), typ=PTR)
 
     def close_callback(self, inner: Frame, area: Slot) -> None:
         """`return` in the body stops the loop and the program after it."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import assert_never, cast
+from typing import cast
 
-from pytrace.grammar.check_operators import OperatorChecker, replace_space
+from pytrace.grammar.check_calls import CallChecker
+from pytrace.grammar.check_operators import replace_space
 from pytrace.grammar.diagnostics import did_you_mean
 from pytrace.grammar.literals import LiteralError, parse_integer
 from pytrace.grammar.nodes import (
@@ -41,7 +42,6 @@ from pytrace.grammar.nodes import (
 )
 from pytrace.grammar.promote import literal_type, promote
 from pytrace.grammar.source import encode_text
-from pytrace.grammar.spec import Aggregation, CallSite, Function, Param
 from pytrace.grammar.types import (
     BOOL,
     INT8,
@@ -50,14 +50,12 @@ from pytrace.grammar.types import (
     Aggregate,
     Array,
     Bool,
-    Buffer,
     EnumType,
     Int,
     Member,
     Pointer,
     Record,
     Space,
-    Stack,
     String,
     Struct,
     Tuple,
@@ -67,7 +65,7 @@ from pytrace.grammar.types import (
 from pytrace.grammar.typing import is_common
 
 
-class ExpressionChecker(OperatorChecker):
+class ExpressionChecker(CallChecker):
     """The part of the checker that knows expressions."""
 
     def infer(self, node: Expr) -> Type:
@@ -137,7 +135,7 @@ class ExpressionChecker(OperatorChecker):
             case TypeOf() | TypeInfo():
                 return self.error("err.syntax.expr", "A type cannot be used as a value here", node)
             case _:
-                assert_never(cast("None", node))  # type: ignore[arg-type]
+                raise AssertionError(f"no such expression: {node}")
 
     # ---- literals and names
 
@@ -483,161 +481,6 @@ class ExpressionChecker(OperatorChecker):
             kind = member.type
         return self.set(node, literal_type(offset), offset)
 
-    # ---- calls
-
-    def infer_call(self, node: Call) -> Type:
-        """`name(arguments)`"""
-        feature = self.registry.functions.get(node.name)
-        if feature is None:
-            for argument in node.arguments:
-                if not isinstance(argument, (Map, TypeOf)):
-                    self.infer(argument)
-            return self.set(
-                node,
-                self.error(
-                    "err.name.func",
-                    f"Unknown function: '{node.name}'",
-                    node,
-                    hints=did_you_mean(node.name, self.registry.functions),
-                ),
-            )
-        if isinstance(feature, Aggregation):
-            return self.set(
-                node,
-                self.error(
-                    "err.type.agg-place",
-                    f"{node.name}() must be assigned directly to a map, e.g. `@x = {node.name}(...);`.",
-                    node,
-                ),
-            )
-        return self.infer_site(node, feature, node.arguments)
-
-    def infer_site(
-        self,
-        node: Call | Identifier,
-        feature: Function,
-        arguments: tuple[Expr, ...],
-        element: Map | MapElement | None = None,
-    ) -> Type:
-        """One use of a feature: its arguments, then what the feature itself has to say."""
-        if (
-            len(arguments) == 1
-            and isinstance(arguments[0], MapElement)
-            and [p.kinds for p in feature.parameters] == [("map",), ("key",)]
-        ):  # delete(@m[k]) is the old spelling of delete(@m, k)
-            arguments = (arguments[0].map, arguments[0].key)
-        if not self.check_arity(node, feature, len(arguments)):
-            return self.set(node, feature.returns)
-        types, good = [], True
-        for index, argument in enumerate(arguments):
-            kind = self.argument_type(feature, index, arguments)
-            types.append(kind)
-            good = self.check_argument(feature, index, argument, kind) and good
-        constants = tuple(None if isinstance(a, Map) else self.constant(a) for a in arguments)
-        site = CallSite(
-            node, feature, arguments, tuple(types), constants, self.typed.target, self.context,
-            self.diagnostics, feature.returns, element, self.for_depth > 0,
-            tuple(self.map_info(a).scalar if isinstance(a, Map) else None for a in arguments),
-        )  # fmt: skip
-        self.typed.sites[node] = site
-        if feature.unsafe and not self.context.unsafe:
-            site.error(
-                "err.call.unsafe",
-                f"{feature.name}() is an unsafe function being used in safe mode",
-                hints=("Use --unsafe to allow it.",),
-            )
-        if feature.reads_context and site.in_loop:
-            site.error("err.builtin.in-for", f"'{node.name}' builtin is not allowed in a for-loop")
-        site.type = feature.type(site) if good else feature.returns
-        if isinstance(site.type, Struct) and site.type.kind == "args":
-            site.type = self.source.argument_struct(self.typed.target)
-            site.type = cast("Struct", self.with_space(site.type, Space.DIRECT))
-        value = feature.fold(site) if good and not isinstance(feature, Aggregation) else None
-        return self.set(node, site.type, value)
-
-    def parameter(self, feature: Function, index: int) -> Param | None:
-        """The parameter that an argument belongs to; the last one takes the rest."""
-        if index < len(feature.parameters):
-            return feature.parameters[index]
-        last = feature.parameters[-1] if feature.parameters else None
-        return last if last is not None and last.rest else None
-
-    def argument_type(self, feature: Function, index: int, arguments: tuple[Expr, ...]) -> Type:
-        """The type of an argument; maps without key and words have none."""
-        argument, parameter = arguments[index], self.parameter(feature, index)
-        kinds = parameter.kinds if parameter else ()
-        if isinstance(argument, Map) and "map" in kinds:
-            info = self.map_info(argument)
-            if not info.assigned and info.declaration is None:
-                self.need_map(argument)
-            return info.value
-        if isinstance(argument, Identifier) and "word" in kinds and not self._is_value(argument):
-            return NONE
-        if "key" in kinds and isinstance(arguments[index - 1], Map):
-            name = cast("Map", arguments[index - 1])
-            if self.map_info(name).scalar:  # the feature says what is wrong, in its own words
-                return self.map_info(name).key
-            self.decide_scalar(name, False, name.span)
-            self.check_key(name, argument)
-            return self.map_info(name).key
-        return self.infer(argument)
-
-    def _is_value(self, node: Identifier) -> bool:
-        return self.source.enumerator(node.name) is not None and node.name not in self.registry.functions
-
-    def check_arity(self, node: Call | Identifier, feature: Function, given: int) -> bool:
-        """Whether the number of arguments is right."""
-        least = sum(1 for p in feature.parameters if not p.optional and not p.rest)
-        rest = any(p.rest for p in feature.parameters)
-        most = None if rest else len(feature.parameters)
-        if given >= least and (most is None or given <= most):
-            return True
-        words = {0: "no arguments", 1: "one argument"}
-        if most == least:
-            wanted = f"requires {words.get(least, f'{least} arguments')}"
-        elif given < least:
-            wanted = f"requires at least {words.get(least, f'{least} arguments')}"
-        else:
-            wanted = f"takes up to {words.get(most or 0, f'{most} arguments')}"
-        self.error("err.call.nargs", f"{feature.name}() {wanted} ({given} provided)", node)
-        return False
-
-    def check_argument(self, feature: Function, index: int, argument: Expr, kind: Type) -> bool:
-        """Whether an argument is of a kind that its parameter accepts."""
-        parameter = self.parameter(feature, index)
-        if parameter is None or (not parameter.kinds and not parameter.literal):
-            return True
-        is_word = isinstance(argument, Identifier) and "word" in parameter.kinds
-        if is_word or (isinstance(argument, Map) and "map" in parameter.kinds):
-            return True
-        if "key" in parameter.kinds:
-            return True
-        if parameter.kinds == ("map",):
-            self.error("err.call.argtype", f"{feature.name}() expects a map argument", argument)
-            return False
-        kinds = [k for k in parameter.kinds if k not in ("map", "word")]
-        good = not kinds or kind == NONE or any(of_kind(self.number(kind), k) for k in kinds)
-        if parameter.literal and (self.constant(argument) is None or not good):
-            wanted = kinds[0] if kinds else "constant"
-            hints = ()
-            if isinstance(argument, Positional) and wanted == "string":
-                hints = (f"Use str(${argument.number}) to treat ${argument.number} as a string",)
-            self.error(
-                "err.call.argtype",
-                f"{feature.name}() expects a {wanted} literal ({kind_word(kind)} provided)",
-                argument,
-                hints=hints,
-            )
-            return False
-        if not good:
-            wanted = ", ".join(kinds[:-1]) + (" or " if len(kinds) > 1 else "") + kinds[-1]
-            self.error(
-                "err.call.argtype",
-                f"{feature.name}() only supports {wanted} arguments ({kind_word(kind)} provided)",
-                argument,
-            )
-        return good
-
     def infer_block_value(self, node: Block | If) -> Type:
         """A block or `if` used for its value (see `StatementChecker`)."""
         raise NotImplementedError
@@ -647,31 +490,3 @@ def truncate(value: int, size: int, signed: bool) -> int:
     """A number cut to `size` bytes."""
     value &= (1 << (size * 8)) - 1
     return value - (1 << (size * 8)) if signed and value >> (size * 8 - 1) else value
-
-
-KINDS: dict[str, tuple[type[Type], ...]] = {
-    "int": (Int, EnumType),
-    "integer": (Int, EnumType),
-    "bool": (Bool,),
-    "string": (String,),
-    "pointer": (Pointer,),
-    "buffer": (Buffer,),
-    "array": (Array,),
-    "tuple": (Tuple,),
-    "record": (Record,),
-    "stack": (Stack,),
-    "struct": (Struct,),
-}
-
-
-def of_kind(kind: Type, word: str) -> bool:
-    """Whether a type is of the kind that a `Param` names."""
-    return word == "any" or isinstance(kind, KINDS.get(word, ()))
-
-
-def kind_word(kind: Type) -> str:
-    """The word for a type in argument messages: `int`, `string`, …"""
-    for word, classes in KINDS.items():
-        if isinstance(kind, classes):
-            return word
-    return str(kind)

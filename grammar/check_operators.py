@@ -11,7 +11,6 @@ from pytrace.grammar.nodes import Binary, Expr, IncDec, Map, MapElement, Node, T
 from pytrace.grammar.promote import arithmetic_type, is_signed, literal_type, promote
 from pytrace.grammar.types import (
     BOOL,
-    INT8,
     INT64,
     NONE,
     UINT64,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import assert_never, cast
+from typing import cast
 
 from pytrace.grammar.check_expressions import ExpressionChecker
 from pytrace.grammar.check_operators import replace_space
@@ -128,7 +128,7 @@ class StatementChecker(ExpressionChecker):
             case ImportStatement():
                 self.error("err.feature", "import is not allowed inside a block", node)
             case _:
-                assert_never(cast("None", node))  # type: ignore[arg-type]
+                raise AssertionError(f"no such statement: {node}")
 
     def check_expression(self, value: Expr) -> None:
         """An expression statement: `if` and blocks run, other values are thrown away."""

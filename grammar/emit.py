@@ -159,10 +159,6 @@ class Emit(Protocol):
         """A word of global data that the runtime fills in (see `plan.GLOBALS`)."""
         ...
 
-    def address_of_symbol(self, name: str) -> Value:
-        """The address of a kernel symbol."""
-        ...
-
     # ---- maps
     def lookup(self, map: str, key: Expr | None) -> Value:
         """The address of an element's value, or null; `map` is a user map's name without `@`."""
@@ -170,6 +166,10 @@ class Emit(Protocol):
 
     def delete(self, map: str, key: Expr | None) -> Value:
         """Delete an element; 0, or a negative error if there was none."""
+        ...
+
+    def count_elements(self, map: str) -> Value:
+        """The number of elements of a user map."""
         ...
 
     # ---- events

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from typing import Any
 
 Constant = int | bool | bytes
 
@@ -14,7 +15,7 @@ class FoldError(ValueError):
     """The constant expression has no value; the text is the message for the user."""
 
 
-COMPARE: dict[str, Callable[[Constant, Constant], bool]] = {
+COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
 
@@ -30,7 +31,7 @@ def fold_binary(op: str, a: Constant, b: Constant) -> Constant | None:
             return a[b:] if 0 <= b else None
         return None
     if op in COMPARE:
-        return COMPARE[op](a, b)  # type: ignore[arg-type]
+        return COMPARE[op](a, b)
     if op == "&&":
         return bool(a) and bool(b)
     if op == "||":

@@ -42,6 +42,9 @@ EXPRESSION_WORDS = {"if": "IF", "comptime": "COMPTIME", "true": "BOOL", "false":
 # keywords when `(` follows
 OPERAND_WORDS = {"sizeof": "SIZEOF", "offsetof": "OFFSETOF", "typeinfo": "TYPEINFO", "typeof": "TYPEOF"}
 
+# a variable, map or word after one of these begins a statement
+_STARTS = ("LBRACE", "RBRACE", "SEMI")
+
 _TYPE = (
     rf"(?:(?:struct|union|enum)\b{SKIP_TEXT}{WORD_TEXT}|(?P<word>{WORD_TEXT})){SKIP_TEXT}"
     rf"(?:(?:\*|\[{SKIP_TEXT}(?:{DIGITS_TEXT}{SKIP_TEXT})?\]){SKIP_TEXT})*+"
@@ -108,7 +111,7 @@ class CodeLexer(Scanner):
 
     def _unknown(self) -> Lexeme:
         """A character or word that fits nowhere; the parser says what it wanted instead."""
-        match = WORD.match(self.text, self.position)
+        match = re.compile(r"[$@]?\w+", re.ASCII).match(self.text, self.position)
         return self._make("UNKNOWN", match.end() if match else self.position + 1)
 
     def _string(self) -> Lexeme:
@@ -187,7 +190,7 @@ class CodeLexer(Scanner):
         return EXPRESSION_WORDS.get(word, "IDENT")
 
     def _at_statement(self) -> bool:
-        return self._before() in ("LBRACE", "RBRACE", "SEMI")
+        return self._before() in _STARTS
 
     def _follows(self, pattern: str, word: str) -> bool:
         return bool(re.compile(SKIP_TEXT + pattern).match(self.text, self.position + len(word)))
@@ -199,7 +202,7 @@ class CodeLexer(Scanner):
             case "(":
                 yield from self._parenthesis()
             case "[" | "{":
-                begins = operator == "[" and self._lvalue_before()
+                begins = self._before() == "MAP" and self._before(2) in _STARTS
                 if operator == "{" and self.mode in ("macro", "fn"):
                     self.mode = ""
                 yield self._opened(kind, begins)
@@ -226,7 +229,7 @@ class CodeLexer(Scanner):
         """Whether the lexeme before ends a variable or map with which a statement begins."""
         before = self._before()
         if before in ("VARIABLE", "MAP"):
-            return self._before(2) in ("LBRACE", "RBRACE", "SEMI")
+            return self._before(2) in _STARTS
         return before == "RBRACKET" and self._closed_lvalue
 
     # ------------------------------------------------------------ parentheses and types

@@ -14,6 +14,10 @@ from pytrace.grammar.lexeme import BRACKET_PAIRS, Lexeme
 # terminals that only together mean that any operand would do
 OPERAND = frozenset({"INTEGER", "VARIABLE", "IDENT", "LPAREN"})
 
+_BINARY = frozenset(
+    ["OROR", "ANDAND", "PIPE", "CARET", "AMP", "EQUALITY", "RELATION", "SHIFT", "PLUS", "MINUS", "STAR", "SLASH", "PERCENT", "QUESTION"]
+)
+
 # what to name of several possibilities, most useful first
 NAMED = (
     ("SEMI", "';'"),
@@ -198,6 +202,8 @@ def _hints(before: list[Lexeme], found: Lexeme, name: str) -> tuple[str, ...]:
         return (f"Add the missing {name}.",)
     if name == "'/'":
         return ("A predicate ends with '/' before the '{' of the block.",)
+    if name == "'{'" and found.type in _BINARY:
+        return ("Put the whole condition into parentheses.",)
     if name == "'{'" and last == "RPAREN":
         return ("The braces around a block are mandatory.",)
     return ()

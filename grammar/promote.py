@@ -16,7 +16,6 @@ from pytrace.grammar.types import (
     Pointer,
     Record,
     Space,
-    Stack,
     String,
     Struct,
     Tuple,

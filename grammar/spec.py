@@ -177,6 +177,7 @@ class Function(Feature):
     parameters: ClassVar[tuple[Param, ...]] = ()
     bare: ClassVar[bool] = False
     unsafe: ClassVar[bool] = False
+    unsafe_text: ClassVar[str] = "{name}() is an unsafe function being used in safe mode"
     reads_context: ClassVar[bool] = False
     per_target: ClassVar[bool] = False
     discardable: ClassVar[bool] = False
@@ -442,16 +443,10 @@ class Registry:
 
     def add(self, feature: Feature) -> None:
         """Take one feature; two of one name are a bug."""
-        table: dict[str, Any]
-        match feature:
-            case Function():
-                table = self.functions
-            case ProbeType():
-                table = self.probes
-            case ValueKind():
-                table = self.kinds
-            case _:
-                raise TypeError(f"not a feature: {feature!r}")
+        tables: tuple[tuple[type, dict[str, Any]], ...] = (
+            (Function, self.functions), (ProbeType, self.probes), (ValueKind, self.kinds),
+        )  # fmt: skip
+        table = next(table for kind, table in tables if isinstance(feature, kind))
         for name in (feature.name, *feature.aliases):
             assert name not in table, f"two features named {name}"
             table[name] = feature

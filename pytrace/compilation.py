@@ -65,4 +65,4 @@ def live_host(options: Options) -> Host:
     """The machine we are on."""
     from pytrace.runtime.host import LiveHost
 
-    return LiveHost(include_dirs=options.include_dirs, include=options.include)
+    return LiveHost(options.include_dirs, options.include, options.unsafe)

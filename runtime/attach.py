@@ -1,4 +1,4 @@
-"""Attaching the programs of a Plan: each place by its mechanism, in an order that keeps blocks in source order."""
+"""Attaching the programs of a Plan: each place by its mechanism, so that blocks run in source order."""
 
 from __future__ import annotations
 
@@ -53,8 +53,9 @@ def order(programs: Iterable[ProgramSpec]) -> list[ProgramSpec]:
 class Attacher:
     """Attaches the programs of an object; `pid` is the process that `-p` or `-c` is about, 0 for none.
 
-    By the setting `missing_probes`, what is refused raises `AttachError` (`error`) or is left out and remembered
-    in `failures`. `places` counts what is attached, each function of a multi link and each program on demand too.
+    By the setting `missing_probes`, what is refused raises `AttachError` (`error`) or is left out and
+    remembered in `failures`. `places` counts what is attached, each function of a multi link and each
+    program on demand too.
     """
 
     def __init__(self, plan: Plan, loaded: BpfObject, pid: int) -> None:

@@ -126,8 +126,8 @@ def singles(place: Attach) -> list[Attach]:
 def has_multi(kind: int) -> bool:
     """Whether the kernel has links of this attach type.
 
-    It is asked for one with a bad address: EFAULT says that it would have gone on, while a kernel that does not
-    know the type says EINVAL and one without FPROBE EOPNOTSUPP (kernel/trace/bpf_trace.c).
+    It is asked for one with a bad address: EFAULT says that it would have gone on, while a kernel that does
+    not know the type says EINVAL and one without FPROBE EOPNOTSUPP (kernel/trace/bpf_trace.c).
     """
     if kind == KPROBE_MULTI:
         rest = struct.pack("=IIQQQ", 0, 1, 0, _BAD_ADDRESS, 0)

@@ -31,7 +31,7 @@ _ANY = -1
 
 
 def attach(program: Any, place: PerfPlace, pid: int) -> list[Link]:
-    """Attach libbpf's `program`; `pid` is the process that a run is restricted to, 0 for none. Raises OSError."""
+    """Attach libbpf's `program`; `pid` is the process that a run is about, 0 for none. Raises OSError."""
     links: list[Link] = []
     try:
         for event in _events(place, pid):
@@ -70,7 +70,10 @@ def _events(place: PerfPlace, pid: int) -> Iterator[int]:
 
 
 def _kprobe(place: KprobeAttach) -> int:
-    """The PMU `kprobe` (Linux 4.17): config1 points at the name, config2 is the offset; without name the address."""
+    """The PMU `kprobe` (Linux 4.17).
+
+    config1 points at the name and config2 is the offset; without a name config2 is an address.
+    """
     if place.function.startswith("0x"):
         name, offset = None, int(place.function, 16) + place.offset
     else:
@@ -86,7 +89,7 @@ def _kprobe(place: KprobeAttach) -> int:
 
 
 def _uprobe(place: UprobeAttach, pid: int) -> int:
-    """The PMU `uprobe`: config1 points at the path, config2 is the offset; the semaphore's offset lies in config."""
+    """The PMU `uprobe`: config1 points at the path, config2 is the offset, config holds the semaphore's."""
     path = ctypes.create_string_buffer(place.path.encode())
     attr = PerfAttr(
         type=_pmu("uprobe", "type"),
@@ -135,6 +138,9 @@ def _semaphore_shift() -> int:
 
 
 def _config_bit(pmu: str, name: str) -> int:
-    """The first bit of a field of `config` (Documentation/ABI/testing/sysfs-bus-event_source-devices-format)."""
+    """The first bit of a field of `config`.
+
+    Documentation/ABI/testing/sysfs-bus-event_source-devices-format
+    """
     text = (DEVICES / pmu / "format" / name).read_text()
     return int(text.strip().partition(":")[2].partition("-")[0])

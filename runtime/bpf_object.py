@@ -17,9 +17,9 @@ _FAILED_PROGRAM = re.compile(r"prog '(.+?)': (?:BPF program load failed|failed t
 class LoadError(Exception):
     """The kernel or libbpf refuses the object.
 
-    `program` is the symbol of the program it happened with, empty when it was a map or the object as a whole;
-    `errno` the error number; `log` the verifier's log or, when there is none, libbpf's messages; `truncated` says
-    that the log did not fit in its buffer.
+    `program` is the symbol of the program it happened with, empty when it was a map or the object as a
+    whole; `errno` the error number; `log` the verifier's log or, when there is none, libbpf's messages;
+    `truncated` says that the log did not fit in its buffer.
     """
 
     def __init__(self, program: str, errno: int, log: str, truncated: bool = False) -> None:

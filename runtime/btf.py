@@ -1,4 +1,4 @@
-"""Kernel types, function prototypes and raw tracepoints from BTF. Nothing is loaded before the first question."""
+"""Kernel types, function prototypes and raw tracepoints from BTF. Nothing is loaded before it is asked for."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _TRACEPOINT = "btf_trace_"
 class KernelTypes:
     """The `TypeSource` over BTF, and what BTF says of functions.
 
-    `path` (`BPFTRACE_BTF`) replaces the kernel's own BTF. `warnings` collects what users should hear. Anonymous
-    structs get the name of the typedef or `PARENT.MEMBER` that leads to them.
+    `path` (`BPFTRACE_BTF`) replaces the kernel's own BTF. `warnings` collects what users should hear.
+    Anonymous structs get the name of the typedef or `PARENT.MEMBER` that leads to them.
     """
 
     def __init__(self, path: str = "") -> None:
@@ -174,7 +174,7 @@ class KernelTypes:
     def _named(self, file: BtfFile, record: Record, kind: str, hint: str) -> str:
         name = record.name or hint or f"{file.module}#{record.id}"
         if not record.name:
-            # An anonymous type must be found again by the name that it gets; a name already taken is told apart.
+            # An anonymous type must be found again by the name that it gets, so that must be its own.
             taken = self._places.get((kind, name)) or self._find(self._loaded(), name, *_COMPOSITE[kind])
             name = f"{name}#{record.id}" if taken else name
         self._places.setdefault((kind, name), (file, record.id))
@@ -191,12 +191,14 @@ class KernelTypes:
     def _array(self, file: BtfFile, record: Record, hint: str) -> Type:
         element_id, _, count = struct.unpack("<III", record.extra)
         element = self.type_at(file, element_id, hint)
-        # reference 5.3: arrays of 8-bit integers are strings; a flexible one has no size that a string could have
+        # reference 5.3: arrays of 8-bit integers are strings; a flexible one has no size for a string
         if isinstance(element, Int) and element.size == 1 and count:
             return String(count)
         return Array(element, count)
 
-    def _flatten(self, file: BtfFile, number: int, outer: str, base: int = 0, size: int = 0) -> Iterator[Member]:
+    def _flatten(
+        self, file: BtfFile, number: int, outer: str, base: int = 0, size: int = 0
+    ) -> Iterator[Member]:
         record = file.record(number)
         size = size or record.value
         for name_offset, type_id, position in struct.iter_unpack("<III", record.extra):
@@ -237,14 +239,14 @@ class KernelTypes:
         return self._prototype(file, name, file.record(number).value)
 
     def raw_tracepoint(self, name: str) -> Prototype | None:
-        """A raw tracepoint. That it exists is known by the typedef `btf_trace_NAME`; the names of the arguments, which
-        a typedef lacks, come from the functions that the kernel generates for it."""
+        """A raw tracepoint. That it exists is known by the typedef `btf_trace_NAME`; the names of the arguments,
+        which a typedef lacks, come from the functions that the kernel generates for it."""
         place = self._find(self._all(), _TRACEPOINT + name, Kind.TYPEDEF)
         if place is None:
             return None
         file, typedef = place
         number = self._strip(file, self._strip(file, typedef).value).id
-        # __probestub_ since Linux 6.0, __traceiter_ since 5.10, __bpf_trace_ has the name of the event's class
+        # The last of these has the name of the event's class, which need not be the event's own.
         for prefix in ("__probestub_", "__traceiter_", "__bpf_trace_"):
             if function := file.find(prefix + name, Kind.FUNC):
                 number = file.record(function).value
@@ -274,7 +276,9 @@ class KernelTypes:
             kind = self.type_at(file, type_id)
             parameters.append(Member(label, kind, slot * 8, text=declaration(file, type_id, label)))
             slot += max(round_up(size_of(kind), 8) // 8, 1)
-        result, text = (VOID, "void") if skip else (self.type_at(file, record.value), type_text(file, record.value))
+        if skip:
+            return Prototype(name, tuple(parameters), module=file.module, slots=slot)
+        result, text = self.type_at(file, record.value), type_text(file, record.value)
         return Prototype(name, tuple(parameters), result, text, file.module, slot)
 
 
@@ -299,7 +303,7 @@ def _integer(record: Record) -> Type:
 
 
 def _old_bitfield(record: Record, bit: int) -> tuple[int, int]:
-    """Bit position and width of a bit-field that is described by its integer type (BTF without `kind_flag`)."""
+    """Bit position and width of a bit-field described by its integer type (BTF without `kind_flag`)."""
     (encoding,) = struct.unpack("<I", record.extra)
     width = encoding & 0xFF
     if width == record.value * 8:

@@ -1,7 +1,7 @@
-"""One BTF blob (the kernel's, a module's, a file's) through libbpf: lookups by name and number, and a full walk.
+"""One BTF blob (the kernel's, a module's, a file's) through libbpf: lookups by name and number, a full walk.
 
-libbpf indexes a kernel's BTF in 10 ms and finds a name in less than 1 ms; the walk in Python takes 30 ms more and is made
-only for lists and for enumerators. Format: Documentation/bpf/btf.rst in the kernel tree.
+libbpf indexes a kernel's BTF in 10 ms and finds a name in less than 1 ms; the walk in Python takes 30 ms
+more and is made only for lists and for enumerators. Format: Documentation/bpf/btf.rst in the kernel tree.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _EACH = {
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One type record: `value` is its size or the number of the type it refers to, `extra` what follows the header."""
+    """One type record: `value` is its size or the type it refers to, `extra` what follows the header."""
 
     id: int
     name: str
@@ -106,7 +106,7 @@ class BtfFile:
         self._types = (address + length + types, types_size)
         self._strings = address + length + strings
         self._strings_start: int = base._strings_end if base else 0
-        self._strings_end = self._strings_start + strings_size
+        self._strings_end: int = self._strings_start + strings_size
 
     @classmethod
     def kernel(cls) -> BtfFile | None:

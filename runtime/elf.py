@@ -101,7 +101,8 @@ class ElfFile:
         start, step, count = self._header[4], self._header[8], self._header[9]
         found = []
         for index in range(count):
-            kind, _, offset, address, _, size = struct.unpack_from("<IIQQQQ", self._data, start + index * step)
+            at = start + index * step
+            kind, _, offset, address, _, size = struct.unpack_from("<IIQQQQ", self._data, at)
             if kind == _PT_LOAD:
                 found.append(Segment(offset, address, size))
         return tuple(found)
@@ -126,8 +127,8 @@ class ElfFile:
     # ------------------------------------------------------------ symbols
 
     def symbols(self, objects: bool = False) -> list[Symbol]:
-        """The defined function symbols (or data objects) of this file and of its separate debug file, sorted by
-        address and name. Offsets are into this file."""
+        """The defined function symbols (or data objects) of this file and of its separate debug file, sorted
+        by address and name. Offsets are into this file."""
         found: set[_Raw] = set()
         for file in self._with_debug_file():
             for table in file._tables():

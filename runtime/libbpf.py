@@ -93,7 +93,8 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "libbpf_num_possible_cpus": (c_int, ()),
 }
 
-# int print(enum libbpf_print_level, const char *format, va_list): both x86-64 and arm64 pass a va_list as a pointer
+# int print(enum libbpf_print_level, const char *format, va_list);
+# x86-64 and arm64 both pass a va_list as a pointer
 _PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 _LONGEST_MESSAGE = 8192
 
@@ -107,7 +108,8 @@ def library() -> ctypes.CDLL:
     try:
         lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
     except OSError as error:
-        raise LibraryMissing(f"libbpf 1.0 or later is needed ({error}); install the package libbpf1") from error
+        reason = f"libbpf 1.0 or later is needed ({error}); install the package libbpf1"
+        raise LibraryMissing(reason) from error
     for name, (result, arguments) in _PROTOTYPES.items():
         function = getattr(lib, name)
         function.restype, function.argtypes = result, arguments

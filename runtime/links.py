@@ -16,8 +16,8 @@ _MOST_THREADS = 64
 class Link:
     """One attachment of the probe `name`. `handle` is libbpf's link, `events` duplicates of its perf events.
 
-    Taking a perf event away from under its program waits for a grace period while holding a lock of the whole
-    kernel (`event_mutex`), so that is put off until `release`; `stop` suffices for the program to run no more.
+    Closing a perf event waits for a grace period while it holds a lock of the whole kernel (`event_mutex`),
+    so that is put off until `release`; after `stop` the program runs no more.
     """
 
     __slots__ = ("_events", "_handle", "name")

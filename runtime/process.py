@@ -1,7 +1,8 @@
-"""The process that a run is about: the child of `-c`, or the process of `-p`; and the PID namespace we are in."""
+"""The process that a run is about: the child of `-c`, or the process of `-p`; our PID namespace."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -32,8 +33,8 @@ class ProcessError(Exception):
 class Child:
     """The command of `-c`: started in two steps, so that probes can be attached in between.
 
-    `pid` is its process id, `pidfd` becomes readable when it exits, `status` is its exit status once it has (the
-    negative number of the signal that ended it). It gets SIGTERM when we die.
+    `pid` is its process id, `pidfd` becomes readable when it exits, `status` is its exit status once it has
+    (the negative number of the signal that ended it). It gets SIGTERM when we die.
     """
 
     def __init__(self, pid: int, go: int, failure: int, traced: bool) -> None:
@@ -46,8 +47,9 @@ class Child:
     def start(cls, command: str, until_exec: bool = False) -> Child:
         """Create the process. It waits just before its execve(2), or with `until_exec` just after it.
 
-        The command is split at single spaces and the program looked up in PATH. With `until_exec` the process has
-        its mappings (USDT) and is stopped by ptrace(2), so the same thread must call `run`. Raises `ProcessError`.
+        The command is split at single spaces and the program looked up in PATH. With `until_exec` the
+        process has its mappings (USDT) and is stopped by ptrace(2), so the same thread must call `run`.
+        Raises `ProcessError`.
         """
         arguments = command.split(" ")
         path = find_program(arguments[0])
@@ -69,7 +71,8 @@ class Child:
             _libc.ptrace(_PTRACE_DETACH, self.pid, None, None)
             self._traced = False
         elif self._go >= 0:
-            os.write(self._go, b"\0")
+            with contextlib.suppress(BrokenPipeError):  # somebody has ended it already
+                os.write(self._go, b"\0")
             self._raise_failure()
         self._close_pipes()
 
@@ -149,7 +152,7 @@ def _become(path: str, arguments: list[str], gate: tuple[int, int] | None, repor
 
 
 def find_program(name: str) -> str:
-    """The executable file that a command names: a path as it is, else the first in PATH. Raises `ProcessError`."""
+    """The file that a command names: a path as it is, else the first in PATH. Raises `ProcessError`."""
     folders = [""] if "/" in name else os.get_exec_path()
     reason = errno.ENOENT
     for folder in folders if name else []:

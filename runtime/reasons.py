@@ -104,8 +104,8 @@ def _uprobe(place: UprobeAttach, number: int) -> str | None:
             return f"there is no file {place.path}"
         case errno.EINVAL | errno.EIO | errno.EILSEQ | errno.EOPNOTSUPP:
             return (
-                f"offset {place.offset:#x} of {place.path} is not the start of an instruction that the kernel "
-                "can replace, or the file's file system does not allow it"
+                f"offset {place.offset:#x} of {place.path} is not the start of an instruction that the "
+                "kernel can replace, or the file's file system does not allow it"
             )
         case _:
             return None

@@ -1,7 +1,7 @@
 """Reading a BPF ring buffer: the records that programs send to user space.
 
-The kernel's side is Documentation/bpf/ringbuf.rst and kernel/bpf/ringbuf.c. We read the mapped pages ourselves:
-0.3 µs a record, a third less than through libbpf and its callback for each record.
+The kernel's side is Documentation/bpf/ringbuf.rst and kernel/bpf/ringbuf.c. We read the mapped pages
+ourselves: 0.3 µs a record, a third less than through libbpf and its callback for each record.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class RingReader:
     def poll(self, timeout_ms: int, handler: Handler) -> int:
         """Hand the waiting records to `handler` in batches; if there are none, first wait for some.
 
-        `timeout_ms` 0 does not wait, and no wait is longer than a tick although records might come unannounced.
+        `timeout_ms` 0 does not wait. As records may come unannounced, the ring is looked at every tick.
         Returns how many records there were.
         """
         count = self.consume(handler)

@@ -23,7 +23,7 @@ def program_misses(fd: int) -> int:
 
 
 def link_misses(fd: int) -> int:
-    """Hits that the kernel's own kprobe machinery let pass: recursion, or no free instance for a return probe.
+    """Hits that the kernel's kprobes themselves let pass: recursion, or no free instance for a return.
 
     0 for other links and for kernels that do not tell.
     """

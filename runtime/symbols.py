@@ -210,10 +210,7 @@ class Symbolizer:
         return self._kernel_known[address]
 
     def user(self, address: int, pid: int) -> UserSymbol | None:
-        """Name, offset and file of the user function that an address of a process is in.
-
-        The name is empty if only the file is known; None if the address is in no file.
-        """
+        """Name, offset and file of the user function that an address of a process is in."""
         process = self._processes.get(pid, lambda: _Process(pid))
         process.refresh(force=not self._cached)
         if address not in process.known:
@@ -241,11 +238,10 @@ class Symbolizer:
         if not mapping.path or mapping.path.startswith(("//anon", "[anon", "[heap", "/memfd:", "/dev/zero")):
             if (found := process.resolve_jit(address)) is not None:
                 return found
-            return ("", 0, mapping.path) if mapping.path else None
+            return None
         table = self._table(process, mapping)
         found_in = table.resolve(address - mapping.start + mapping.offset) if table else None
-        path = mapping.path.removesuffix(_DELETED)
-        return ("", 0, path) if found_in is None else (*found_in, path)
+        return None if found_in is None else (*found_in, mapping.path.removesuffix(_DELETED))
 
     def _resolve_fallback(self, address: int) -> UserSymbol | None:
         if not self._fallback:

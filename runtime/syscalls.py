@@ -31,8 +31,8 @@ _RETURN_ZERO = struct.pack("=QQ", 0xB7, 0x95)  # r0 = 0; exit
 class PerfAttr:
     """What `perf_event_open` is asked for: struct perf_event_attr, as far as tracing needs it.
 
-    `period` counts events; `frequency`, in hertz, is used instead when it is not 0. `config1` and `config2` are
-    the addresses and offsets of kprobes and uprobes. `threads`: new threads of the process are followed.
+    `period` counts events; `frequency`, in hertz, is used instead when it is not 0. `config1` and `config2`
+    are the addresses and offsets of kprobes and uprobes. `threads`: new threads of the process are followed.
     """
 
     type: int
@@ -45,7 +45,7 @@ class PerfAttr:
 
 
 def perf_event_open(attr: PerfAttr, pid: int, cpu: int) -> int:
-    """A file descriptor of a disabled perf event on `cpu` (-1: any) for task `pid` (-1: all); raises OSError."""
+    """A disabled perf event on `cpu` (-1: any) for task `pid` (-1: all): its descriptor; raises OSError."""
     flags = _DISABLED
     if attr.frequency:
         flags |= _FREQUENCY
@@ -69,11 +69,11 @@ def bpf_link_create(program: int, attach_type: int, rest: bytes) -> int:
 
 
 def load_empty_kprobe_program(attach_type: int) -> int:
-    """The file descriptor of a program of type kprobe that does nothing, to ask the kernel with. Raises OSError."""
+    """A program of type kprobe that does nothing, to ask the kernel with: its descriptor; raises OSError."""
     code = ctypes.create_string_buffer(_RETURN_ZERO)
-    license = ctypes.create_string_buffer(b"GPL")
+    gpl = ctypes.create_string_buffer(b"GPL")
     attr = bytearray(72)
-    struct.pack_into("=IIQQ", attr, 0, _PROG_TYPE_KPROBE, 2, ctypes.addressof(code), ctypes.addressof(license))
+    struct.pack_into("=IIQQ", attr, 0, _PROG_TYPE_KPROBE, 2, ctypes.addressof(code), ctypes.addressof(gpl))
     struct.pack_into("=I", attr, 68, attach_type)
     return _checked(_libc.syscall(_BPF, _BPF_PROG_LOAD, bytes(attr), ctypes.c_ulong(len(attr))))
 

@@ -32,7 +32,7 @@ _DECLARATION = re.compile(r"^(?P<type>.*?)(?P<name>\w+)\s*(?P<bounds>(?:\[[^\]]*
 
 
 class Tracefs:
-    """Tracepoints. `types` resolves the structs that pointer fields point to; it is asked only for such fields."""
+    """Tracepoints. `types` resolves the structs that pointer fields point to, and is asked only for those."""
 
     def __init__(self, types: TypeSource, root: Path | None = None) -> None:
         self._types = types
@@ -62,7 +62,8 @@ class Tracefs:
         )
 
     def event(self, category: str, name: str) -> Event | None:
-        """One tracepoint; only its own `format` file is read. Fields of all events (`common_*`) have offsets below 8.
+        """One tracepoint; only its own `format` file is read. Fields of all events (`common_*`) have offsets
+        below 8.
 
         Raises:
             HostError: there is no tracefs, or we may not read it.

@@ -39,6 +39,8 @@ BYTE_CONVERSIONS = ("r", "rx", "rh")
 SIGNED_CONVERSIONS = ("d", "i")
 BITS = {"": 32, "hh": 8, "h": 16, "l": 64, "ll": 64, "j": 64, "z": 64, "t": 64}
 
+WORD = (1 << 64) - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Specifier:
@@ -180,11 +182,11 @@ def _unpadded(specifier: Specifier, layout: Layout, services: Services) -> Show:
         case "rh":
             return lambda data: " ".join(f"{b:02x}" for b in data)
         case "p":
-            return lambda value: f"0x{value:x}" if value else "0"
+            return lambda value: f"0x{value & WORD:x}" if value else "0"
         case "c":
             return lambda value: bytes((value & 0xFF,)).decode("utf-8", "surrogateescape")
         case "gr":
-            return lambda value: gfp_text(value & ((1 << 64) - 1))
+            return lambda value: gfp_text(value & WORD)
         case _:
             return _integer(specifier, layout)
 

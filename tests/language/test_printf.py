@@ -136,7 +136,7 @@ def test_characters() -> None:
 
 @pytest.mark.tag("fmt.p")
 def test_pointers() -> None:
-    assert number("%p", -1) == "0xffffffffffffffff"[:18]
+    assert number("%p", -1) == "0xffffffffffffffff"
     assert number("%p", 0x1F) == "0x1f"
     assert number("%p", 0) == "0"
 
@@ -177,7 +177,7 @@ def test_widths_count_bytes() -> None:
 
 @pytest.mark.tag("fmt.spec")
 def test_what_is_no_specification_is_text() -> None:
-    assert printed("100% sure, 5 %") == "100% sure, 5 %"
+    assert printed("100%, 5 %") == "100%, 5 %"
     assert printed("%%d %y %0-5d %") == "%d %y %0-5d %"
     assert number("%%%d%%", 3) == "%3%"
     assert printed("\033[31mred\033[0m\n") == "\033[31mred\033[0m\n"

@@ -12,6 +12,9 @@ from pytrace.grammar.config import Config
 from pytrace.grammar.layout import Layout
 from pytrace.grammar.plan import RING, Attach, MapSpec, Plan, ProgramSpec
 from pytrace.grammar.types import UINT32, UINT64
+from pytrace.runtime.maps import Values
+from pytrace.runtime.process import Child
+from pytrace.runtime.tracer import Tracer
 
 KINDS = {"hash": 1, "array": 2, "percpu_hash": 5, "percpu_array": 6, "lru_hash": 9, "ringbuf": 27}
 
@@ -27,7 +30,9 @@ class Code:
     reverse: bool = False
 
 
-def map_spec(symbol: str, kind: str, key: int = 4, value: int = 8, entries: int = 1, name: str = "") -> MapSpec:
+def map_spec(
+    symbol: str, kind: str, key: int = 4, value: int = 8, entries: int = 1, name: str = ""
+) -> MapSpec:
     """A map with keys and values of so many bytes."""
     return MapSpec(name, symbol, kind, Layout(UINT32), Layout(UINT64), key, value, entries)
 
@@ -64,7 +69,8 @@ def _module(maps: list[MapSpec], programs: list[Code]) -> str:
             settings |= {"key_size": spec.key_size, "value_size": spec.value_size}
         kind, variable = f"[{len(settings)} x ptr]", metadata.map(spec.symbol, settings)
         lines.append(
-            f'@{spec.symbol} = dso_local global {kind} zeroinitializer, section ".maps", align 8, !dbg {variable}'
+            f"@{spec.symbol} = dso_local global {kind} zeroinitializer, "
+            f'section ".maps", align 8, !dbg {variable}'
         )
     for code in programs:
         lines.append(f'define i32 @{code.symbol}(ptr %ctx) section "{code.section}" {{\n{code.body}\n}}')
@@ -99,9 +105,7 @@ class _Metadata:
                 f"!DICompositeType(tag: DW_TAG_array_type, baseType: {self._int}, size: {32 * number}, "
                 f"elements: {bounds})"
             )
-            pointer = self._add(
-                f"!DIDerivedType(tag: DW_TAG_pointer_type, baseType: {array}, size: 64)"
-            )
+            pointer = self._add(f"!DIDerivedType(tag: DW_TAG_pointer_type, baseType: {array}, size: 64)")
             members.append(
                 self._add(
                     f'!DIDerivedType(tag: DW_TAG_member, name: "{name}", file: !1, baseType: {pointer}, '
@@ -124,12 +128,41 @@ class _Metadata:
         return [
             "!llvm.dbg.cu = !{!0}",
             "!llvm.module.flags = !{!3}",
-            "!0 = distinct !DICompileUnit(language: DW_LANG_C99, file: !1, emissionKind: FullDebug, globals: !2)",
+            "!0 = distinct !DICompileUnit(language: DW_LANG_C99, file: !1, emissionKind: FullDebug, "
+            "globals: !2)",
             '!1 = !DIFile(filename: "test.c", directory: "/")',
             f"!2 = !{{{', '.join(self._maps)}}}",
             '!3 = !{i32 2, !"Debug Info Version", i32 3}',
             *self._nodes,
         ]
+
+
+def tracer(
+    maps: Iterable[MapSpec],
+    programs: Iterable[Code],
+    *,
+    words: tuple[str, ...] = (),
+    pid: int | None = None,
+    child: Child | None = None,
+    extra: Mapping[str, int] | None = None,
+    **config: object,
+) -> Tracer:
+    """A Tracer for these programs, not loaded yet."""
+    maps, programs = list(maps), list(programs)
+    made = plan(maps, programs, words, **config)
+    return Tracer(made, build(maps, programs), pid=pid, child=child, globals=extra)
+
+
+def counters(run: Tracer, symbol: str = "counters") -> list[int]:
+    """The values of an array map of u64."""
+    spec = next(m for m in run.plan.maps if m.symbol == symbol)
+    return [number(value) for _, value in run.read_map(spec)]
+
+
+def number(value: Values) -> int:
+    """The integer in a value, of a per-CPU map the sum."""
+    cells = value if isinstance(value, tuple) else (value,)
+    return sum(int.from_bytes(cell, "little") for cell in cells)
 
 
 # ---------------------------------------------------------------- bodies of programs

@@ -5,9 +5,9 @@
     python tests/vm/run_tests.py tests/e2e/test_maps.py           # only these tests
 
 In the guest these are set: PYTRACE_VM ("6.1"), PYTRACE_RESULTS (a folder: files put there stay on the
-host, beside junit-6.1.xml), PYTRACE_SLOWDOWN (what to multiply a test's time limits by). The last line for each
-kernel is a summary; the exit status is pytest's, 124 at the time limit, 125 when the guest could not be
-booted, and never 0 when no test ran.
+host, beside junit-6.1.xml), PYTRACE_SLOWDOWN (what to multiply a test's time limits by). The last line for
+each kernel is a summary; the exit status is pytest's, 124 at the time limit, 125 when the guest could not
+be booted, and never 0 when no test ran.
 """
 
 import argparse

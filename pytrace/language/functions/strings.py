@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytrace.grammar.check_expressions import kind_word
+from pytrace.grammar.check_calls import kind_word
 from pytrace.grammar.spec import CallSite, Emit, Function, Param, Slot, Value, feature
 from pytrace.grammar.types import (
     INT8,

@@ -76,8 +76,8 @@ def _parameter_text(site: CallSite, node: Expr) -> bytes | None:
 def equal_prefix(emit: Emit, a: Slot, b: Slot, count: int) -> Value:
     """Whether two texts agree in their first `count` bytes, or up to a NUL in both before that.
 
-    Eight bytes at a time and without a branch: `(w - 0x01…) & ~w & 0x80…` has the high bit of w's lowest
-    NUL byte set, and nothing below it, so `z ^ (z - 1)` covers that byte and those before it.
+    Eight bytes at a time and without a branch. With z from `lowest_nul`, `z ^ (z - 1)` covers the NUL and the
+    bytes before it.
     """
     alive, unequal = emit.integer(HIGHEST), emit.integer(0)
     offset = 0
@@ -85,10 +85,7 @@ def equal_prefix(emit: Emit, a: Slot, b: Slot, count: int) -> Value:
         step = next(s for s in (8, 4, 2, 1) if s <= count - offset)
         left = emit.load(a, offset, Int(step))
         difference = emit.arith("^", left, emit.load(b, offset, Int(step)))
-        ones, highs = (int.from_bytes(bytes([byte]) * step, "little") for byte in (0x01, 0x80))
-        inverted = emit.arith("^", left, emit.integer(HIGHEST))
-        nul = emit.arith("-", left, emit.integer(ones))
-        nul = emit.arith("&", emit.arith("&", nul, inverted), emit.integer(highs))
+        nul = lowest_nul(emit, left, step)
         upto = emit.arith("^", nul, emit.arith("-", nul, emit.integer(1)))
         seen = emit.arith("&", emit.arith("&", difference, upto), alive)
         unequal = emit.arith("|", unequal, seen)
@@ -96,3 +93,14 @@ def equal_prefix(emit: Emit, a: Slot, b: Slot, count: int) -> Value:
         alive = emit.select(ended, emit.integer(0), alive)
         offset += step
     return emit.convert(emit.compare("==", unequal, emit.integer(0)), BOOL)
+
+
+def lowest_nul(emit: Emit, word: Value, size: int) -> Value:
+    """A number whose lowest set bit is the highest bit of the word's first NUL byte; 0 if it has none.
+
+    It is `(w - 0x01…) & ~w & 0x80…`; the borrow can set bits above the first NUL, never below.
+    """
+    ones, highs = (int.from_bytes(bytes([byte]) * size, "little") for byte in (0x01, 0x80))
+    inverted = emit.arith("^", word, emit.integer(HIGHEST))
+    less = emit.arith("-", word, emit.integer(ones))
+    return emit.arith("&", emit.arith("&", less, inverted), emit.integer(highs))

@@ -78,7 +78,8 @@ class Kaddr(Function):
         return self.returns
 
     def emit(self, emit: Emit, site: CallSite) -> Value:
-        return replace(emit.address_of_symbol(site.text(0)), type=site.type)
+        address = site.context.host.kernel_address(site.text(0))
+        return emit.integer(address or 0, site.type)
 
 
 @feature

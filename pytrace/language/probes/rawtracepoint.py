@@ -12,7 +12,6 @@ from pytrace.grammar.types import Int, Member, Space
 from pytrace.language.probes.common import (
     Place,
     Probe,
-    compose,
     is_wildcard,
     matcher,
     placed,
@@ -46,9 +45,10 @@ class RawTracepoint(Probe):
 
     def expand(self, place: Place) -> Iterator[Target]:
         module, event = place.parts if len(place.parts) == 2 else ("*", place.parts[0])
+        shown = event if module == "*" else f"{module}:{event}"
         if not place.host.has("btf"):
             without = (f"Use tracepoint:CATEGORY:{event}, which does without.",)
-            place.lacking("err.ap.btf", f"No BTF found for {compose(module, event)}.", without)
+            place.lacking("err.ap.btf", f"No BTF found for {shown}.", without)
             return
         if is_wildcard(event):
             found = self._wildcard(place, module, event)
@@ -60,9 +60,9 @@ class RawTracepoint(Probe):
             return
         hints = () if is_wildcard(event) else similar(event, (n for _, n in place.host.raw_tracepoints()))
         if is_wildcard(module) or is_wildcard(event):
-            place.vanished(event if module == "*" else f"{module}:{event}", hints)
+            place.vanished(shown, hints)
         else:
-            place.missing(f"{module}:{event}", hints)
+            place.missing(shown, hints)
 
     def _wildcard(self, place: Place, module: str, event: str) -> list[Prototype]:
         in_module, is_event = matcher(module), matcher(event)

@@ -1,0 +1,205 @@
+"""The length of strings, and strings within strings (reference part 2, section 2.2)."""
+
+from __future__ import annotations
+
+from pytrace.grammar.spec import CallSite, Emit, Function, Param, Slot, Value, feature
+from pytrace.grammar.types import BOOL, INT64, UINT64, Array, Int, String, Type, size_of
+from pytrace.language.functions.support import (
+    HIGHEST,
+    literal_text,
+    lowest_nul,
+    own_bytes,
+    space_of,
+    text_bytes,
+)
+
+ABSENT = -2  # what strstr gives, -ENOENT
+MOST_WINDOWS = 1 << 14  # comparisons that one search may take, so that programs stay loadable
+
+TEXTS = (Param("haystack", ("string",)), Param("needle", ("string",)))
+
+
+def find_text(emit: Emit, site: CallSite) -> Value:
+    """The index of the first place where the needle is in the haystack, or ABSENT.
+
+    At each position the next 8 bytes are put together from two words and compared with the needle under a
+    mask. Straight code, without a loop or a branch, so that the verifier passes it once.
+    """
+    haystack = text_bytes(emit, site.arguments[0])
+    size = size_of(site.types[0])
+    words = [_word(emit, haystack, offset) for offset in range(0, size, 8)]
+    needle, width = _needle(emit, site)
+    result, alive = emit.integer(ABSENT & HIGHEST, INT64), emit.integer(HIGHEST)
+    found = emit.integer(0)
+    windows = [_window(emit, words, at) for at in range(size + 8 * (len(needle) - 1))]
+    for position in range(size):
+        difference = emit.integer(0)
+        for number, (text, mask) in enumerate(needle):
+            other = emit.arith("^", windows[position + 8 * number], text)
+            difference = emit.arith("|", difference, emit.arith("&", other, mask))
+        here = emit.compare("==", difference, emit.integer(0))
+        fits = emit.compare("<=", emit.arith("+", width, emit.integer(position)), emit.integer(size))
+        new = emit.arith("&", emit.arith("&", here, fits), emit.arith("&", alive, emit.integer(1)))
+        result = emit.select(new, emit.integer(position, INT64), result)
+        found = emit.arith("|", found, new)
+        ended = emit.compare("==", emit.arith("&", windows[position], emit.integer(0xFF)), emit.integer(0))
+        alive = emit.select(emit.arith("|", ended, found), emit.integer(0), alive)
+    return result
+
+
+def _word(emit: Emit, text: Slot, offset: int) -> Value:
+    """Eight bytes of a text as a number, the missing ones zero."""
+    have = min(8, text.size - offset)
+    word, done = emit.integer(0), 0
+    while done < have:
+        step = next(s for s in (8, 4, 2, 1) if s <= have - done)
+        part = emit.arith("<<", emit.load(text, offset + done, Int(step)), emit.integer(8 * done))
+        word = emit.arith("|", word, part)
+        done += step
+    return word
+
+
+def _window(emit: Emit, words: list[Value], at: int) -> Value:
+    """The eight bytes that start at a position."""
+    number, shift = at // 8, at % 8 * 8
+    if number >= len(words):
+        return emit.integer(0)
+    low = emit.arith(">>", words[number], emit.integer(shift))
+    if shift == 0 or number + 1 >= len(words):
+        return low
+    return emit.arith("|", low, emit.arith("<<", words[number + 1], emit.integer(64 - shift)))
+
+
+def _needle(emit: Emit, site: CallSite) -> tuple[list[tuple[Value, Value]], Value]:
+    """The needle's words, each with a mask of the bytes that belong to it, and its length."""
+    literal = literal_text(site, 1)
+    if literal is not None:
+        text = literal.partition(b"\0")[0]
+        pairs = [_literal_word(emit, text[start : start + 8]) for start in range(0, max(1, len(text)), 8)]
+        return pairs, emit.integer(len(text))
+    slot = text_bytes(emit, site.arguments[1])
+    pairs, alive, width = [], emit.integer(HIGHEST), emit.integer(0)
+    for offset in range(0, slot.size, 8):
+        word = _word(emit, slot, offset)
+        nul = lowest_nul(emit, word, 8)
+        upto = emit.arith("^", nul, emit.arith("-", nul, emit.integer(1)))
+        ended = emit.compare("!=", nul, emit.integer(0))
+        mask = emit.select(ended, emit.arith(">>", upto, emit.integer(8)), upto)
+        mask = emit.arith("&", mask, alive)
+        alive = emit.select(ended, emit.integer(0), alive)
+        pairs.append((word, mask))
+        bits = emit.arith("-", emit.integer(64), emit.count_leading_zeros(mask))
+        width = emit.arith("+", width, emit.arith(">>", bits, emit.integer(3)))
+    return pairs, width
+
+
+def _literal_word(emit: Emit, text: bytes) -> tuple[Value, Value]:
+    mask = (1 << (8 * len(text))) - 1
+    return emit.integer(int.from_bytes(text, "little")), emit.integer(mask)
+
+
+class _Search(Function):
+    """`strcontains` and `strstr`."""
+
+    parameters = TEXTS
+
+    def type(self, site: CallSite) -> Type:
+        literal = literal_text(site, 1)
+        needle = size_of(site.types[1]) if literal is None else len(literal)
+        if (needle + 7) // 8 * size_of(site.types[0]) > MOST_WINDOWS:
+            message = (
+                f"{self.name}() of a {site.types[0]} and a {site.types[1]} would take too many comparisons"
+            )
+            hint = "Give the length of what str() reads, as in str($p, 64), or use a literal."
+            site.error("fn.strcontains", message, hints=(hint,))
+        return self.returns
+
+
+@feature
+class Strcontains(_Search):
+    """Whether a string is in another one; a bool.
+
+    bt> tracepoint:syscalls:sys_enter_openat /strcontains(str(args.filename), ".so")/ { @[comm] = count(); }
+    """
+
+    name = "strcontains"
+    returns = BOOL
+
+    def emit(self, emit: Emit, site: CallSite) -> Value:
+        return emit.compare(">=", find_text(emit, site), emit.integer(0), signed=True)
+
+
+@feature
+class Strstr(_Search):
+    """Where a string is in another one; an int64: the index of its first byte, negative if it is not in it.
+
+    bt> begin { print(strstr("needle in a haystack", "hay")); }
+    """
+
+    name = "strstr"
+    returns = INT64
+
+    def emit(self, emit: Emit, site: CallSite) -> Value:
+        return find_text(emit, site)
+
+
+@feature
+class Strlen(Function):
+    """The number of bytes in a string before its NUL; a uint64.
+
+    The argument may also be an array of bytes or the address of some; then at most `max_strlen` are
+    looked at.
+
+    bt> tracepoint:syscalls:sys_enter_openat { @ = hist(strlen(str(args.filename))); }
+
+    Source: bpf_probe_read_kernel_str, which returns the length (Linux 5.5, bpf-helpers(7)).
+    """
+
+    name = "strlen"
+    parameters = (Param("text", ("string", "array", "pointer")),)
+    returns = UINT64
+
+    def fold(self, site: CallSite) -> int | None:
+        text = site.constants[0]
+        return len(text.partition(b"\0")[0]) if isinstance(text, bytes) else None
+
+    def emit(self, emit: Emit, site: CallSite) -> Value:
+        value = emit.value(site.arguments[0])
+        if not isinstance(value.type, (String, Array)):
+            most = emit.config.max_strlen
+            got = emit.read_string(emit.scratch(most, zero=False), most, value, space_of(site, 0))
+            return _without_nul(emit, got)
+        text = own_bytes(emit, value)
+        copy = emit.scratch(text.size, zero=False)
+        got = emit.helper("probe_read_kernel_str", copy, emit.integer(text.size), text, type=INT64)
+        # the helper always ends the copy with a NUL, so of a text that fills its storage it counts one less
+        last = emit.load(text, text.size - 1, Int(1))
+        whole = emit.compare("==", got, emit.integer(text.size))
+        full = emit.arith("&", whole, emit.truth(last))
+        return emit.select(full, emit.integer(text.size), _without_nul(emit, got))
+
+
+def _without_nul(emit: Emit, length: Value) -> Value:
+    """A length that counts a NUL, without it; 0 for an error."""
+    some = emit.compare(">", length, emit.integer(0), signed=True)
+    less = emit.convert(emit.arith("-", length, emit.integer(1)), UINT64)
+    return emit.select(some, less, emit.integer(0))
+
+
+@feature
+class Strcap(Strlen):
+    """The room for text: the size of a string, the number of elements of an array, `strlen` of a pointer.
+
+    bt> begin { print(strcap(comm)); }
+    """
+
+    name = "strcap"
+
+    def fold(self, site: CallSite) -> int | None:
+        match site.types[0]:
+            case String(size=size):
+                return size
+            case Array(count=count):
+                return count
+            case _:
+                return None

@@ -1,0 +1,158 @@
+"""The machine we run on, as the compiler asks about it: everything is looked up when it is asked for, and kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+from pytrace.grammar.host import CDefinitions, Event, Prototype, Symbol, UsdtLocation
+from pytrace.grammar.types import EnumType, Member, Struct, Type
+from pytrace.runtime import cpus
+from pytrace.runtime.binaries import resolve
+from pytrace.runtime.btf import KernelTypes
+from pytrace.runtime.cfront import CFront, kernel_header_arguments
+from pytrace.runtime.elf import ElfFile
+from pytrace.runtime.features import Features
+from pytrace.runtime.kernel import KernelFunctions, KernelSymbols
+from pytrace.runtime.tracefs import Tracefs
+from pytrace.runtime.usdt import usdt_locations
+
+# include/linux/proc_ns.h: PROC_PID_INIT_INO
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC
+
+
+class LiveHost:
+    """`Host` of the running machine.
+
+    `include_dirs` and `include` are for the C front end (`-I`, `--include`). `unsafe` lets user probes take
+    any file (`--unsafe`). Methods raise `HostError` where the machine refuses to answer.
+    """
+
+    def __init__(
+        self, include_dirs: Sequence[str] = (), include: Sequence[str] = (), unsafe: bool = False
+    ) -> None:
+        self._unsafe = unsafe
+        self._include_dirs = tuple(include_dirs)
+        self._include = tuple(include)
+        self._symbols: dict[str, list[Symbol]] = {}
+        self._usdt: dict[str, list[UsdtLocation]] = {}
+        self.types = KernelTypes(os.environ.get("BPFTRACE_BTF", ""))
+        self.tracefs = Tracefs(self.types)
+        self.kernel_symbols = KernelSymbols()
+        self._functions = KernelFunctions(self.types, self.tracefs, self.kernel_symbols)
+        self._features = Features(self.types, self.tracefs)
+
+    # ------------------------------------------------------------ types
+
+    def members(self, struct: Struct) -> tuple[Member, ...]:
+        """See `TypeSource`."""
+        return self.types.members(struct)
+
+    def find_type(self, name: str, kind: str = "") -> Type | None:
+        """See `TypeSource`."""
+        return self.types.find_type(name, kind)
+
+    def enumerators(self, enum: EnumType) -> dict[str, int]:
+        """See `TypeSource`."""
+        return self.types.enumerators(enum)
+
+    def enumerator(self, name: str) -> tuple[EnumType, int] | None:
+        """See `TypeSource`."""
+        return self.types.enumerator(name)
+
+    @cached_property
+    def _c_front(self) -> CFront:
+        headers = kernel_header_arguments(os.uname().release, dict(os.environ))
+        return CFront(self.types, self._include_dirs, self._include, self.has("btf"), headers)
+
+    def c_definitions(self, text: str) -> CDefinitions:
+        """See `Host`."""
+        return self._c_front.definitions(text)
+
+    # ------------------------------------------------------------ the kernel
+
+    def event(self, category: str, name: str) -> Event | None:
+        """See `Host`."""
+        return self.tracefs.event(category, name)
+
+    def events(self) -> Iterable[tuple[str, str]]:
+        """See `Host`."""
+        return self.tracefs.events()
+
+    def kernel_function(self, name: str, module: str = "") -> bool:
+        """See `Host`."""
+        return self._functions.exists(name, module)
+
+    def kernel_functions(self) -> Iterable[tuple[str, str]]:
+        """See `Host`."""
+        return self._functions.all()
+
+    def function_prototype(self, name: str, module: str = "") -> Prototype | None:
+        """See `Host`."""
+        return self.types.prototype(name, module)
+
+    def function_prototypes(self) -> Iterable[tuple[str, str]]:
+        """See `Host`."""
+        return self.types.functions()
+
+    def raw_tracepoint(self, name: str) -> Prototype | None:
+        """See `Host`."""
+        return self.types.raw_tracepoint(name)
+
+    def raw_tracepoints(self) -> Iterable[tuple[str, str]]:
+        """See `Host`."""
+        return self.types.raw_tracepoints()
+
+    def kernel_address(self, symbol: str) -> int | None:
+        """See `Host`."""
+        return self.kernel_symbols.address(symbol)
+
+    def has(self, feature: str) -> bool:
+        """See `Host`. The names are those of `Features.names`, and those of the BPF helpers."""
+        return self._features.has(feature)
+
+    # ------------------------------------------------------------ user space
+
+    def binaries(self, target: str, pid: int | None = None) -> Sequence[str]:
+        """See `Host`."""
+        return resolve(target, pid, self._unsafe)
+
+    def symbols(self, path: str) -> Sequence[Symbol]:
+        """See `Host`."""
+        if path not in self._symbols:
+            with ElfFile(path) as file:
+                self._symbols[path] = file.symbols()
+        return self._symbols[path]
+
+    def find_symbols(self, path: str, name: str, objects: bool = False) -> Sequence[Symbol]:
+        """The function symbols (or data objects) of one name; much quicker than `symbols` in large files."""
+        with ElfFile(path) as file:
+            return file.find(name, objects)
+
+    def usdt(self, path: str) -> Sequence[UsdtLocation]:
+        """See `Host`."""
+        if path not in self._usdt:
+            self._usdt[path] = usdt_locations(path)
+        return self._usdt[path]
+
+    # ------------------------------------------------------------ this process and machine
+
+    def pid_namespace(self) -> tuple[int, int] | None:
+        """See `Host`."""
+        status = os.stat("/proc/self/ns/pid")
+        return None if status.st_ino == _INITIAL_PID_NAMESPACE else (status.st_dev, status.st_ino)
+
+    @property
+    def page_size(self) -> int:
+        """See `Host`."""
+        return os.sysconf("SC_PAGE_SIZE")
+
+    @cached_property
+    def _cpus(self) -> int:
+        return cpus.possible()
+
+    @property
+    def cpus(self) -> int:
+        """See `Host`."""
+        return self._cpus

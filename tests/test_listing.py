@@ -1,0 +1,131 @@
+"""`-l` and `-lv`."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from pytrace.grammar.host import Host, HostError, UsdtLocation
+from pytrace.grammar.spec import REGISTRY
+from pytrace.listing import ListingError, list_probes
+from tests.language.probe_world import World
+
+tag = pytest.mark.tag
+
+
+def listed(
+    search: str, world: World | None = None, verbose: bool = False, pid: int | None = None
+) -> list[str]:
+    """The lines of a listing."""
+    return list(list_probes(search, cast("Host", world or World()), REGISTRY, verbose, pid))
+
+
+@tag("list.func")
+def test_a_word_searches_all_kernel_probes() -> None:
+    assert listed("*sched_switch") == ["rawtracepoint:vmlinux:sched_switch", "tracepoint:sched:sched_switch"]
+    assert listed("vfs_read") == ["fentry:vmlinux:vfs_read", "kprobe:vfs_read"]
+    assert listed("nothing_of_that_name") == []
+
+
+def test_everything() -> None:
+    found = listed("")
+    kinds = [line.partition(":")[0] for line in found]
+    assert list(dict.fromkeys(kinds)) == [
+        "fentry", "hardware", "kprobe", "rawtracepoint", "software", "tracepoint",
+    ]  # fmt: skip
+    assert found == listed("*") == listed("*:*")
+
+
+@tag("list.type")
+@pytest.mark.parametrize(
+    ("search", "lines"),
+    [
+        ("t:*openat", ["tracepoint:syscalls:sys_enter_openat", "tracepoint:syscalls:sys_exit_openat"]),
+        ("interval:*", ["interval:hz:", "interval:ms:", "interval:s:", "interval:us:"]),
+        ("profile:h*", ["profile:hz:"]),
+        ("software:faults", []),
+        ("software:faults*", ["software:faults:"]),
+        ("*ware:c*s:", [
+            "hardware:cache-misses:", "hardware:cache-references:", "hardware:cpu-cycles:",
+            "hardware:cycles:", "software:context-switches:", "software:cpu-migrations:", "software:cs:",
+        ]),
+        ("kretprobe:vfs_w*", ["kretprobe:vfs_wide", "kretprobe:vfs_write"]),
+        ("kprobe:VFS_READ", []),
+        ("k:vfs_read, t:sched:sched_wak*", ["kprobe:vfs_read", "tracepoint:sched:sched_waking"]),
+        ("begin", []),
+    ],
+)  # fmt: skip
+def test_one_type(search: str, lines: list[str]) -> None:
+    assert listed(search) == lines
+
+
+@tag("list.target")
+@pytest.mark.parametrize(
+    ("search", "lines"),
+    [
+        ("tracepoint:sched:sched_s*", ["tracepoint:sched:sched_switch"]),
+        ("kprobe:ext4:*", ["kprobe:ext4:ext4_read"]),
+        ("fexit:vm*:*write", ["fexit:vmlinux:vfs_write"]),
+        ("uprobe:/bin/bash:read*", ["uprobe:/bin/bash:read_all", "uprobe:/bin/bash:readline"]),
+        ("*:/bin/bash:read*", ["uprobe:/bin/bash:read_all", "uprobe:/bin/bash:readline"]),
+    ],
+)
+def test_target(search: str, lines: list[str]) -> None:
+    assert listed(search) == lines
+
+
+def test_usdt() -> None:
+    location = UsdtLocation("app", "request", 1, 0, ())
+    world = World(locations=(location, location, UsdtLocation("lib", "done", 2, 0, ())))
+    assert listed("usdt:/bin/bash:*", world) == ["usdt:/bin/bash:app:request", "usdt:/bin/bash:lib:done"]
+    assert listed("usdt:/bin/bash:lib:*", world) == ["usdt:/bin/bash:lib:done"]
+
+
+def test_a_process_adds_its_user_probes() -> None:
+    world = World(files={"*": ["/bin/bash"]})
+    assert listed("readline", world) == []
+    assert listed("readline", world, pid=7) == ["uprobe:/bin/bash:readline"]
+
+
+@tag("list.args")
+@pytest.mark.parametrize(
+    ("search", "lines"),
+    [
+        ("t:sched:sched_switch", [
+            "tracepoint:sched:sched_switch", "    char prev_comm[16]", "    pid_t prev_pid",
+        ]),
+        ("fentry:vfs_read", ["fentry:vmlinux:vfs_read", "    struct file * file", "    size_t count"]),
+        ("fexit:vfs_read", [
+            "fexit:vmlinux:vfs_read", "    struct file * file", "    size_t count", "    ssize_t retval",
+        ]),
+        ("fexit:vfs_void", ["fexit:vmlinux:vfs_void", "    bool on"]),
+        ("kprobe:vfs_read", ["kprobe:vfs_read", "    struct file * arg0", "    size_t arg1"]),
+        ("kretprobe:vfs_read", ["kretprobe:vfs_read", "    ssize_t retval"]),
+        ("kretprobe:vfs_void", ["kretprobe:vfs_void", "    void"]),
+        ("rawtracepoint:sched_switch", [
+            "rawtracepoint:vmlinux:sched_switch", "    bool preempt", "    struct task_struct * prev",
+        ]),
+        ("interval:s*", ["interval:s:"]),
+    ],
+)  # fmt: skip
+def test_parameters(search: str, lines: list[str]) -> None:
+    assert listed(search, verbose=True) == lines
+
+
+def test_unknown_type() -> None:
+    with pytest.raises(ListingError, match="Invalid probe type: krobe") as caught:
+        listed("krobe:*")
+    assert "'kprobe'" in caught.value.hints[0]
+
+
+def test_what_the_kernel_lacks_is_said_when_asked_for() -> None:
+    world = World(features={"btf"})
+    with pytest.raises(HostError, match="no kprobes"):
+        listed("kprobe:vfs_*", world)
+    with pytest.raises(HostError, match="fentry probes are not available"):
+        listed("vfs_read", world)
+    assert listed("sched_switch", world) == [
+        "rawtracepoint:vmlinux:sched_switch",
+        "tracepoint:sched:sched_switch",
+    ]
