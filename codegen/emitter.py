@@ -299,8 +299,10 @@ class Emitter:
 
     def context(self) -> Value:
         """See Emit."""
-        pointer = self.builder.load(self.frame.context_slot_, typ=PTR)
-        return Value(UINT64, pointer)
+        return Value(UINT64, self.builder.ptrtoint(self._context_pointer(), I64))
+
+    def _context_pointer(self) -> Any:
+        return self.builder.load(self.frame.context_slot_, typ=PTR)
 
     def context_word(self, offset: int, type: Type = UINT64) -> Value:
         """See Emit. Volatile order does not matter, but the access must be at a constant offset of the context."""
@@ -308,7 +310,7 @@ class Emitter:
 
     def context_slot(self, offset: int, size: int) -> Slot:
         """See Emit."""
-        return Slot(self.frame.offset(self.context().raw, offset), size)
+        return Slot(self.frame.offset(self._context_pointer(), offset), size)
 
     def helper(self, name: str, *arguments: Value | Slot, type: Type = UINT64) -> Value:
         """See Emit."""

@@ -297,12 +297,12 @@ class ExpressionGenerator(MapAccess):
 
     def fetch(self, base: Value, offset: int, kind: Type, space: Space) -> Value:
         """A value of a type at an address: read now if it is a scalar or string, else referred to."""
-        address = base if offset == 0 else self.arith("+", Value(UINT64, base.raw), self.integer(offset))
-        if isinstance(kind, (Struct, Array)) and space is not Space.DIRECT:
-            return Value(self.placed(kind, space), address.raw)
-        size = size_of(kind)
         if space is Space.DIRECT:
             return self.fetch_direct(base, offset, kind)
+        address = base if offset == 0 else self.arith("+", Value(UINT64, base.raw), self.integer(offset))
+        if isinstance(kind, (Struct, Array)):
+            return Value(self.placed(kind, space), address.raw)
+        size = size_of(kind)
         slot = self.scratch(size, zero=True)
         if isinstance(kind, String):
             self.read_string(slot, size, address, space)

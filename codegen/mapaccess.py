@@ -17,7 +17,7 @@ from pytrace.grammar.plan import MapSpec, PlanBuilder
 from pytrace.grammar.promote import is_scalar, settled
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import Aggregation, Context, Registry
-from pytrace.grammar.types import BOOL, INT64, NONE, Aggregate, Type, round_up, size_of
+from pytrace.grammar.types import BOOL, INT64, NONE, UINT64, Aggregate, Type, round_up, size_of
 from pytrace.grammar.typing import Binding, ProgramTypes, TypedProbe
 
 BPF_ANY = 0
@@ -264,6 +264,9 @@ class MapAccess(Emitter):
         assert isinstance(feature, Aggregation)
         arguments = [self.value(a) for a in site.arguments]
         element = self.element(target)
+        kind = element.spec.value.type
+        word = INT64 if isinstance(kind, Aggregate) and kind.signed else UINT64
+        arguments = [self.convert(a, word) if is_scalar(a.type) else a for a in arguments]
         if feature.bucketed:
             bucket = feature.bucket(self, site, arguments)
             self.store(element.key, round_up(size_of(element.spec.key.type), 8), bucket)

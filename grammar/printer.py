@@ -49,7 +49,7 @@ def print_item(item: nodes.Item) -> str:
         case nodes.Probe():
             head = ",\n".join(point.text for point in item.attach_points)
             if item.predicate:
-                head += f"\n/{print_expression(item.predicate)} /\n"
+                head += f"\n{_predicate(item.predicate)}\n"
             else:
                 head += " "
             return head + _block(item.body, 0)
@@ -72,6 +72,12 @@ def print_item(item: nodes.Item) -> str:
             return item.span.text
         case _:
             raise AssertionError(f"not an item: {type(item).__name__}")
+
+
+def _predicate(expr: Expr) -> str:
+    text = print_expression(expr)
+    # `/*` would begin a comment
+    return f"/ {text} /" if text[0] == "*" else f"/{text}/"
 
 
 def _config(config: nodes.Config) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pytrace.grammar.diagnostics import did_you_mean
 from pytrace.grammar.host import Host, HostError
@@ -19,39 +19,49 @@ class ListingError(ValueError):
 
 
 def list_probes(
-    search: str, host: Host, registry: Registry, verbose: bool = False, pid: int | None = None
+    search: str,
+    host: Host,
+    registry: Registry,
+    verbose: bool = False,
+    pid: int | None = None,
+    warn: Callable[[str], None] = lambda message: None,
 ) -> Iterator[str]:
     """The lines that show the probes matching a search, with their parameters if `verbose`.
 
     `search` is one pattern or several with commas between them; an empty one means all probes of the kernel.
-    `pid` adds the user probes of that process.
+    `pid` adds the user probes of that process. Where a pattern over several types finds nothing, `warn` hears
+    which of them this machine does not have.
 
     Raises:
         ListingError: there is no such type of probe.
         HostError: the machine does not let us read what is asked for.
     """
     for part in search.split(","):
-        yield from _list_one(part.strip() or "*", host, registry, verbose, pid)
+        problems: list[HostError] = []
+        lines = list(_list_one(part.strip() or "*", host, registry, verbose, pid, problems))
+        yield from lines
+        if not lines:
+            for problem in problems:
+                warn(str(problem))
 
 
-def _list_one(search: str, host: Host, registry: Registry, verbose: bool, pid: int | None) -> Iterator[str]:
+def _list_one(
+    search: str, host: Host, registry: Registry, verbose: bool, pid: int | None, problems: list[HostError]
+) -> Iterator[str]:
+    """The lines for one pattern. What keeps one type of several from being listed goes to `problems`."""
     word, colon, pattern = search.partition(":")
     if not colon:
         word, pattern = "*", word
-    problems: list[HostError] = []
-    listed = False
     for kind in _types(word, pattern, host, registry, pid):
         try:
             for found in sorted(kind.search(pattern, host, pid)):
-                listed = True
                 yield f"{kind.name}:{found}"
                 if verbose:
                     yield from (f"    {line}" for line in kind.describe(found, host))
-        except HostError as problem:  # the other types are listed all the same
+        except HostError as problem:
+            if not is_wildcard(word):
+                raise
             problems.append(problem)
-    # where a pattern over all types found something, it does not matter that one type is not there
-    if problems and not (is_wildcard(word) and listed):
-        raise problems[0]
 
 
 def _types(word: str, pattern: str, host: Host, registry: Registry, pid: int | None) -> list[ProbeType]:

@@ -1,4 +1,5 @@
-"""Kernel types, function prototypes and raw tracepoints from BTF. Nothing is loaded before it is asked for."""
+"""Kernel types, function prototypes and raw tracepoints from BTF. Nothing is loaded before it is asked
+for."""
 
 from __future__ import annotations
 
@@ -239,8 +240,8 @@ class KernelTypes:
         return self._prototype(file, name, file.record(number).value)
 
     def raw_tracepoint(self, name: str) -> Prototype | None:
-        """A raw tracepoint. That it exists is known by the typedef `btf_trace_NAME`; the names of the arguments,
-        which a typedef lacks, come from the functions that the kernel generates for it."""
+        """A raw tracepoint. That it exists is known by the typedef `btf_trace_NAME`; the names of the
+        arguments, which a typedef lacks, come from the functions that the kernel generates for it."""
         place = self._find(self._all(), _TRACEPOINT + name, Kind.TYPEDEF)
         if place is None:
             return None

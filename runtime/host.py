@@ -1,4 +1,5 @@
-"""The machine we run on, as the compiler asks about it: everything is looked up when it is asked for, and kept."""
+"""The machine we run on, as the compiler asks about it: everything is looked up when it is asked for, and
+kept."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from pytrace.grammar.diagnostics import CompileError, Diagnostic, Diagnostics
 from pytrace.grammar.parser import parse, parse_expression
 from pytrace.grammar.source import Source
 
-BUILTIN_WORDS = frozenset("args ctx kstack nsecs pid tid ustack arg0 arg1".split())
+BUILTIN_WORDS = frozenset({"args", "ctx", "kstack", "nsecs", "pid", "tid", "ustack", "arg0", "arg1"})
 PROGRAMS = {path.stem: path.read_text() for path in (Path(__file__).parent / "programs").glob("*.bt")}
 
 

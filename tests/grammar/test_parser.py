@@ -21,7 +21,8 @@ def test_sections_in_order() -> None:
     )
     assert tree.shebang == "#!/usr/bin/env bpftrace"
     assert [c.span.text for c in tree.c_texts] == ["#include <a.h>", "struct s { int a; };"]
-    assert tree.config and tree.config.settings[0].name == "a"
+    assert tree.config
+    assert tree.config.settings[0].name == "a"
     assert [i.path for i in tree.imports] == [b"x.bt", b"y.bt"]
     assert [type(i).__name__ for i in tree.items] == ["Probe", "Macro", "MapDeclaration", "Function", "Probe"]
     assert len(tree.probes) == 2
@@ -79,7 +80,7 @@ def test_other_c_is_refused(text: str) -> None:
 @tag("prog.config")
 def test_config() -> None:
     tree = program(
-        "config = { stack_mode = perf; n = 16_384; a = true; b = false; s = \"x\\n\"; if = while;; }"
+        'config = { stack_mode = perf; n = 16_384; a = true; b = false; s = "x\\n"; if = while;; }'
     ).config
     assert tree
     settings = {s.name: s.value for s in tree.settings}
@@ -103,7 +104,8 @@ def test_import() -> None:
 @tag("map.decl")
 def test_map_declarations() -> None:
     first, second = program("let @a = hash(1_0) let @ = lruhash(0x10); begin { }").items[:2]
-    assert isinstance(first, nodes.MapDeclaration) and isinstance(second, nodes.MapDeclaration)
+    assert isinstance(first, nodes.MapDeclaration)
+    assert isinstance(second, nodes.MapDeclaration)
     assert (first.map.name, first.kind, first.entries) == ("a", "hash", 10)
     assert (second.map.name, second.kind, second.entries) == ("", "lruhash", 16)
 
@@ -175,7 +177,7 @@ def test_predicate_after_the_attach_point() -> None:
         ("/@a/{ }", "@a"),
         ("/1 / 2 / // c {\n /* { */ { }", "(/ 1 2)"),
         ("/ ({ 1 }) / { }", "{1}"),
-        ("/pid == $1 && comm == \"a/{\"/{ }", None),
+        ('/pid == $1 && comm == "a/{"/{ }', None),
     ],
 )
 def test_predicates(text: str, wanted: str | None) -> None:
@@ -215,7 +217,7 @@ def test_assignments(op: str, target: str) -> None:
         ("let $v: struct foo * = 1;", "let $v:<struct foo*>=1;"),
         ("let $v: struct foo *= 1;", "let $v:<struct foo*>=1;"),
         ("let $v: int8[4][2];", "let $v:<int8[4][2]>=-;"),
-        ("let $v: string[64] = \"a\"", "let $v:<string[64]>='a';"),
+        ('let $v: string[64] = "a"', "let $v:<string[64]>='a';"),
         ("let $v: typeof(@m[1]) = 1;", "let $v:(typeof (@m 1))=1;"),
         ("let $v: pid = 1;", "let $v:<pid>=1;"),
     ],
@@ -336,7 +338,8 @@ def test_every_node_lies_within_its_parent(name: str) -> None:
 def test_spans() -> None:
     tree = block("$x = f(1, (2 + 3));")
     (assign,) = tree.statements
-    assert isinstance(assign, nodes.Assign) and isinstance(assign.value, nodes.Call)
+    assert isinstance(assign, nodes.Assign)
+    assert isinstance(assign.value, nodes.Call)
     assert assign.span.text == "$x = f(1, (2 + 3))"
     assert assign.value.name_span.text == "f"
     assert [a.span.text for a in assign.value.arguments] == ["1", "(2 + 3)"]

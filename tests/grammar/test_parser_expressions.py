@@ -6,6 +6,11 @@ from tests.grammar.parsing import expression, problem, shape
 
 tag = pytest.mark.tag
 
+KEYWORDS = (
+    "break comptime config continue else enum false fn for if import let macro offsetof return sizeof "
+    "struct true typeinfo typeof union unroll while"
+)
+
 
 @tag("grammar.precedence")
 @pytest.mark.parametrize(
@@ -132,8 +137,7 @@ def test_records() -> None:
 @tag("lex.keyword.contextual", "type.struct.field")
 @pytest.mark.parametrize(
     "word",
-    "break comptime config continue else enum false fn for if import let macro offsetof return sizeof "
-    "struct true typeinfo typeof union unroll while".split(),
+    KEYWORDS.split(),
 )
 def test_keywords_are_field_names(word: str) -> None:
     assert shape(expression(f"$x.{word}")) == f"(. $x {word})"
@@ -145,9 +149,7 @@ def test_keywords_are_field_names(word: str) -> None:
 
 
 @tag("lex.keyword.contextual")
-@pytest.mark.parametrize(
-    "word", "break config continue else fn for import let macro return unroll while _".split()
-)
+@pytest.mark.parametrize("word", sorted({*KEYWORDS.split(), "_"} - {"if", "comptime", "true", "false"}))
 def test_statement_words_are_names_inside_expressions(word: str) -> None:
     assert shape(expression(f"1 + {word}")) == f"(+ 1 {word})"
     assert shape(expression(f"f({word})")) == f"(f() {word})"

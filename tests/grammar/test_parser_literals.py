@@ -88,7 +88,8 @@ def test_external_integers(text: str, value: int) -> None:
 
 @tag("lex.int.external")
 @pytest.mark.parametrize(
-    "text", ["12e4", "1e0", "08", "10UL", str(MAX + 1), "", "-", "_", "- 5", "--5", "0b2", "abc", "-9e18s", " 5"]
+    "text",
+    ["12e4", "1e0", "08", "10UL", str(MAX + 1), "", "-", "_", "- 5", "--5", "0b2", "abc", "-9e18s", " 5"],
 )
 def test_other_external_text_is_no_integer(text: str) -> None:
     with pytest.raises(LiteralError):
@@ -149,8 +150,10 @@ def test_words_and_sigils() -> None:
         ("@", nodes.Map, ""),
     ]:
         tree = expression(text)
-        assert isinstance(tree, kind) and getattr(tree, "name", None) == name
+        assert isinstance(tree, kind)
+        assert getattr(tree, "name", None) == name
     first, last = expression("$1"), expression("$9223372036854775807")
-    assert isinstance(first, nodes.Positional) and isinstance(last, nodes.Positional)
+    assert isinstance(first, nodes.Positional)
+    assert isinstance(last, nodes.Positional)
     assert (first.number, last.number) == (1, 2**63 - 1)
     assert isinstance(expression("$#"), nodes.PositionalCount)

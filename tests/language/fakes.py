@@ -10,7 +10,19 @@ from pytrace.grammar.config import Config
 from pytrace.grammar.emit import Emit, Slot, Value
 from pytrace.grammar.layout import Layout, Part
 from pytrace.grammar.spec import Output, Services
-from pytrace.grammar.types import BOOL, INT64, UINT64, Array, Bool, Int, Record, Tuple, Type, offsets_of, size_of
+from pytrace.grammar.types import (
+    BOOL,
+    INT64,
+    UINT64,
+    Array,
+    Bool,
+    Int,
+    Record,
+    Tuple,
+    Type,
+    offsets_of,
+    size_of,
+)
 
 MASK = (1 << 64) - 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import pytest
@@ -199,7 +199,8 @@ def test_the_worked_examples_of_stack_keys() -> None:
     assert perf.text() == "@p[\n\t1000 vfs_read+187\n\t2000 ksys_read+102\n]: 3\n"
     pair = Tuple((Stack(False, "bpftrace", 1), String(3)))
     one = struct.pack("<2Q", 1, 0x1000) + string("dd")
-    assert snapshot(spec("k", pair, COUNT), [(one, [cell(3)])]).text() == "@k[\n        vfs_read+187\n, dd]: 3\n"
+    made = snapshot(spec("k", pair, COUNT), [(one, [cell(3)])])
+    assert made.text() == "@k[\n        vfs_read+187\n, dd]: 3\n"
 
 
 # ---------------------------------------------------------------- printing maps
@@ -455,7 +456,7 @@ def test_lhist_puts_values_into_the_right_buckets(bounds: tuple[int, int, int]) 
         assert found.raw == linear_bucket(value, *bounds)
 
 
-EXPECTED = {
+EXPECTED: dict[str, Callable[[list[int]], int]] = {
     "count": lambda values: len(values),
     "sum": sum,
     "min": min,

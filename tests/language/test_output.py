@@ -20,10 +20,7 @@ from pytrace.grammar.types import INT8, INT32, INT64, UINT64, Opaque, Pointer, S
 from pytrace.language.functions import control, output, runtime_warning, shell
 from tests.language.fakes import FakeServices, FakeSession, PythonEmit, lay
 
-assert control
-assert output
-assert runtime_warning
-assert shell
+REGISTERED = (control, output, runtime_warning, shell)  # importing them is what registers the features
 
 
 def span(text: str, part: str) -> Span:
@@ -123,8 +120,9 @@ def test_time() -> None:
 @pytest.mark.tag("fn.exit")
 def test_exit_keeps_the_low_8_bits() -> None:
     session = FakeSession()
-    for action, values in ((record("exit"), ()), (record("exit", (INT64,)), (300,)), (record("exit", (INT64,)), (-1,))):
-        assert handle(action, *values, session=session) is None
+    assert handle(record("exit"), session=session) is None
+    for code in (300, -1):
+        assert handle(record("exit", (INT64,)), code, session=session) is None
     assert session.asked == [("exit", 0), ("exit", 44), ("exit", 255)]
     assert REGISTRY.action("exit").stops
 
@@ -253,7 +251,8 @@ begin { @m[1] = 1; print(@m[7]); }
     assert found.error
     assert found.kind == "helper_error"
     assert found.fields == {
-        "msg": "Success", "helper": "map_lookup_elem", "retcode": 0, "filename": "stdin", "line": 1, "col": 26,
+        "msg": "Success", "helper": "map_lookup_elem", "retcode": 0, "filename": "stdin", "line": 1,
+        "col": 26,
     }  # fmt: skip
 
 
@@ -262,11 +261,12 @@ begin { @m[1] = 1; print(@m[7]); }
     ("kind", "code", "helper", "text", "msg"),
     [
         (
-            "map-full", -7, "map_update_elem",
-            "Map full; can't update element. Try increasing max_map_keys config or manually setting the max entries "
-            "in a map declaration e.g. `let @a = hash(5000)`",
+            "update", -7, "map_update_elem",
+            "Map full; can't update element. Try increasing max_map_keys config or manually setting the max "
+            "entries in a map declaration e.g. `let @a = hash(5000)`",
             "Argument list too long",
         ),
+        ("update", -12, "map_update_elem", "Cannot allocate memory", "Cannot allocate memory"),
         ("helper", -36, "d_path", "File name too long", "File name too long"),
         ("read", -14, "probe_read_user", "Bad address", "Bad address"),
         ("read", -34, "probe_read_kernel", "Numerical result out of range", "Numerical result out of range"),
@@ -292,7 +292,8 @@ def test_helper_failures(kind: str, code: int, helper: str, text: str, msg: str)
     [
         (
             "div0", "",
-            "Divide or modulo by 0 detected. This can lead to unexpected results. 1 is being used as the result.",
+            "Divide or modulo by 0 detected. This can lead to unexpected results. "
+            "1 is being used as the result.",
         ),
         ("oob", "", "Array access out of bounds. This can lead to unexpected results."),
         ("stack", "kstack", "Error reading kstack."),

@@ -216,6 +216,16 @@ done:
   ret i32 7"""
 
 
+def note(seen: str) -> str:
+    """Put the thread that is running into the hash map `seen` (u64 process and thread id → the same)."""
+    return f"""
+  %who = alloca i64
+  %id = call i64 inttoptr (i64 14 to ptr)()
+  store i64 %id, ptr %who
+  %r = call i64 inttoptr (i64 2 to ptr)(ptr @{seen}, ptr %who, ptr %who, i64 0)
+  ret i32 0"""
+
+
 def store_word(source: str, word: int, target: str, slot: int = 0) -> str:
     """Copy u64 number `word` of the value of array map `source` to `slot` of the array map `target`."""
     return f"""

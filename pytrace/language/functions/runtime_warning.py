@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any
 
@@ -18,7 +19,7 @@ MAP_FULL = (
 
 # kinds that come from a failed helper; None: the words for the error code
 HELPER_TEXTS: dict[str, str | None] = {
-    "map-full": MAP_FULL,
+    "update": None,
     "helper": None,
     "read": None,
     "lookup": "Can't lookup map element because it does not exist.",
@@ -61,7 +62,8 @@ class RuntimeWarning(Action):
             fields = {"msg": text, **place(span)}
             return self._output("runtime_error", text, action, fields)
         words = os.strerror(abs(code))
-        text = HELPER_TEXTS[kind] or words
+        full = kind == "update" and code == -errno.E2BIG
+        text = MAP_FULL if full else HELPER_TEXTS[kind] or words
         info = f"Additional Info - helper: {helper}, retcode: {code}"
         fields = {"msg": words, "helper": helper, "retcode": code, **place(span)}
         return self._output("helper_error", f"{text}\n{info}", action, fields)

@@ -14,6 +14,7 @@ from pytrace.language.functions.support import (
 )
 
 ABSENT = -2  # what strstr gives, -ENOENT
+CHUNK = 32  # positions that are looked at before looking whether it is over
 MOST_WINDOWS = 1 << 14  # comparisons that one search may take, so that programs stay loadable
 
 TEXTS = (Param("haystack", ("string",)), Param("needle", ("string",)))
@@ -23,33 +24,54 @@ def find_text(emit: Emit, site: CallSite) -> Value:
     """The index of the first place where the needle is in the haystack, or ABSENT.
 
     At each position the next 8 bytes are put together from two words and compared with the needle under a
-    mask. Straight code, without a loop or a branch, so that the verifier passes it once.
+    mask. A chunk of positions is straight code without a branch: the verifier would follow all combinations of
+    them. After each chunk it goes on only if neither the needle nor the end was found.
     """
     haystack = text_bytes(emit, site.arguments[0])
-    size = size_of(site.types[0])
-    words = [_word(emit, haystack, offset) for offset in range(0, size, 8)]
     needle, width = _needle(emit, site)
-    result, alive = emit.integer(ABSENT & HIGHEST, INT64), emit.integer(HIGHEST)
-    found = emit.integer(0)
-    windows = [_window(emit, words, at) for at in range(size + 8 * (len(needle) - 1))]
-    for position in range(size):
-        difference = emit.integer(0)
-        for number, (text, mask) in enumerate(needle):
-            other = emit.arith("^", windows[position + 8 * number], text)
-            difference = emit.arith("|", difference, emit.arith("&", other, mask))
-        here = emit.compare("==", difference, emit.integer(0))
-        fits = emit.compare("<=", emit.arith("+", width, emit.integer(position)), emit.integer(size))
-        new = emit.arith("&", emit.arith("&", here, fits), emit.arith("&", alive, emit.integer(1)))
-        result = emit.select(new, emit.integer(position, INT64), result)
-        found = emit.arith("|", found, new)
-        ended = emit.compare("==", emit.arith("&", windows[position], emit.integer(0xFF)), emit.integer(0))
-        alive = emit.select(emit.arith("|", ended, found), emit.integer(0), alive)
-    return result
+    state = emit.scratch(8)
+    emit.store(state, 0, emit.integer(ABSENT & HIGHEST))
+    # zero, but the optimiser does not know it and so makes no branches of the arithmetic: CPU numbers are small
+    zero = emit.arith("&", emit.helper("get_smp_processor_id"), emit.integer(1 << 31))
+
+    def chunk(start: int) -> None:
+        end = min(start + CHUNK, haystack.size)
+        words = {at: _word(emit, haystack, at) for at in range(start, end + 8 * len(needle), 8)}
+        alive, result = emit.integer(1), emit.integer(ABSENT & HIGHEST)
+        for position in range(start, end):
+            different = emit.arith("|", zero, _too_long(emit, width, haystack.size - position))
+            for number, (text, mask) in enumerate(needle):
+                other = emit.arith("^", _window(emit, words, position + 8 * number), text)
+                different = emit.arith("|", different, emit.arith("&", other, mask))
+            hit = emit.arith("&", alive, emit.arith("^", _nonzero(emit, different, zero), emit.integer(1)))
+            # the result goes from ABSENT to the position by one multiplication
+            step = emit.arith("*", hit, emit.integer(position - ABSENT))
+            result = emit.arith("+", result, step)
+            byte = emit.arith("&", _window(emit, words, position), emit.integer(0xFF))
+            more = emit.arith("&", alive, emit.arith("^", hit, emit.integer(1)))
+            alive = emit.arith("&", more, _nonzero(emit, byte, zero))
+        emit.store(state, 0, result)
+        if end < haystack.size:
+            emit.when(alive, lambda: chunk(end))
+
+    chunk(0)
+    return emit.load(state, 0, INT64)
+
+
+def _nonzero(emit: Emit, word: Value, zero: Value) -> Value:
+    """1 if a word is not zero, else 0, without a branch."""
+    either = emit.arith("|", word, emit.arith("-", zero, word))
+    return emit.arith(">>", either, emit.integer(63))
+
+
+def _too_long(emit: Emit, width: Value, room: int) -> Value:
+    """Not zero if the needle is longer than what is left of the haystack's storage."""
+    return emit.arith(">>", emit.arith("-", emit.integer(room), width), emit.integer(63))
 
 
 def _word(emit: Emit, text: Slot, offset: int) -> Value:
     """Eight bytes of a text as a number, the missing ones zero."""
-    have = min(8, text.size - offset)
+    have = max(0, min(8, text.size - offset))
     word, done = emit.integer(0), 0
     while done < have:
         step = next(s for s in (8, 4, 2, 1) if s <= have - done)
@@ -59,15 +81,14 @@ def _word(emit: Emit, text: Slot, offset: int) -> Value:
     return word
 
 
-def _window(emit: Emit, words: list[Value], at: int) -> Value:
+def _window(emit: Emit, words: dict[int, Value], at: int) -> Value:
     """The eight bytes that start at a position."""
-    number, shift = at // 8, at % 8 * 8
-    if number >= len(words):
-        return emit.integer(0)
-    low = emit.arith(">>", words[number], emit.integer(shift))
-    if shift == 0 or number + 1 >= len(words):
+    shift = at % 8 * 8
+    low = emit.arith(">>", words[at - at % 8], emit.integer(shift))
+    if shift == 0:
         return low
-    return emit.arith("|", low, emit.arith("<<", words[number + 1], emit.integer(64 - shift)))
+    high = words.get(at - at % 8 + 8, emit.integer(0))
+    return emit.arith("|", low, emit.arith("<<", high, emit.integer(64 - shift)))
 
 
 def _needle(emit: Emit, site: CallSite) -> tuple[list[tuple[Value, Value]], Value]:
@@ -81,7 +102,7 @@ def _needle(emit: Emit, site: CallSite) -> tuple[list[tuple[Value, Value]], Valu
     pairs, alive, width = [], emit.integer(HIGHEST), emit.integer(0)
     for offset in range(0, slot.size, 8):
         word = _word(emit, slot, offset)
-        nul = lowest_nul(emit, word, 8)
+        nul = emit.select(alive, lowest_nul(emit, word, 8), emit.integer(0))
         upto = emit.arith("^", nul, emit.arith("-", nul, emit.integer(1)))
         ended = emit.compare("!=", nul, emit.integer(0))
         mask = emit.select(ended, emit.arith(">>", upto, emit.integer(8)), upto)

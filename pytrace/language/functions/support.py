@@ -8,6 +8,7 @@ from pytrace.grammar.spec import CallSite, Emit, Slot, Value
 from pytrace.grammar.types import BOOL, UINT64, Array, Int, Pointer, Space, size_of
 
 HIGHEST = (1 << 64) - 1
+CHUNK = 64  # bytes that are compared before looking whether it is over
 
 
 def space_of(site: CallSite, index: int) -> Space:
@@ -76,23 +77,33 @@ def _parameter_text(site: CallSite, node: Expr) -> bytes | None:
 def equal_prefix(emit: Emit, a: Slot, b: Slot, count: int) -> Value:
     """Whether two texts agree in their first `count` bytes, or up to a NUL in both before that.
 
-    Eight bytes at a time and without a branch. With z from `lowest_nul`, `z ^ (z - 1)` covers the NUL and the
-    bytes before it.
+    Eight bytes at a time; after each CHUNK of them it goes on only if there was neither a difference nor a NUL.
+    With z from `lowest_nul`, `z ^ (z - 1)` covers the NUL and the bytes before it.
     """
-    alive, unequal = emit.integer(HIGHEST), emit.integer(0)
-    offset = 0
-    while offset < count:
-        step = next(s for s in (8, 4, 2, 1) if s <= count - offset)
-        left = emit.load(a, offset, Int(step))
-        difference = emit.arith("^", left, emit.load(b, offset, Int(step)))
-        nul = lowest_nul(emit, left, step)
-        upto = emit.arith("^", nul, emit.arith("-", nul, emit.integer(1)))
-        seen = emit.arith("&", emit.arith("&", difference, upto), alive)
-        unequal = emit.arith("|", unequal, seen)
-        ended = emit.compare("!=", nul, emit.integer(0))
-        alive = emit.select(ended, emit.integer(0), alive)
-        offset += step
-    return emit.convert(emit.compare("==", unequal, emit.integer(0)), BOOL)
+    state = emit.scratch(8)  # 1 after a difference
+
+    def chunk(start: int) -> None:
+        end = min(start + CHUNK, count)
+        different, ended, offset = emit.integer(0), emit.integer(0), start
+        before = emit.integer(HIGHEST)
+        while offset < end:
+            step = next(s for s in (8, 4, 2, 1) if s <= end - offset)
+            left = emit.load(a, offset, Int(step))
+            difference = emit.arith("^", left, emit.load(b, offset, Int(step)))
+            nul = lowest_nul(emit, left, step)
+            upto = emit.arith("^", nul, emit.arith("-", nul, emit.integer(1)))
+            seen = emit.arith("&", emit.arith("&", difference, upto), before)
+            different = emit.arith("|", different, seen)
+            ended = emit.arith("|", ended, nul)
+            before = emit.select(emit.compare("==", ended, emit.integer(0)), before, emit.integer(0))
+            offset += step
+        unequal = emit.compare("!=", different, emit.integer(0))
+        emit.store(state, 0, emit.convert(unequal, UINT64))
+        if end < count:
+            emit.when(emit.compare("==", emit.arith("|", different, ended), emit.integer(0)), lambda: chunk(end))
+
+    chunk(0)
+    return emit.compare("==", emit.load(state, 0, UINT64), emit.integer(0))
 
 
 def lowest_nul(emit: Emit, word: Value, size: int) -> Value:
