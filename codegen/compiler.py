@@ -73,9 +73,8 @@ def generate(
         filter_process(generator)
     generator.program()
     frame.finish(target.type.return_code)
-    plan.programs.append(
-        ProgramSpec(symbol, target.section, tuple(t.attach for t in typed.targets), target.type.reverse)
-    )
+    places = target.type.merge(tuple(t.attach for t in typed.targets))
+    plan.programs.append(ProgramSpec(symbol, target.section, places, target.type.reverse))
 
 
 def filter_process(generator: StatementGenerator) -> None:

@@ -385,20 +385,18 @@ class Emitter:
                 self.store(slot, offset, value)
             self.frame.call("ringbuf_submit", record, ir.Constant(I64, 0))
 
-        self.when(self.not_null(record), fill, self._count_lost)
+        self.when(self.not_null(record), fill, lambda: self.bump(self.maps.lost(), self.frame.zero_key()))
 
-    def _recorded(self, type: Type) -> Type:
-        from pytrace.grammar.promote import settled
-
-        return settled(type)
-
-    def _count_lost(self) -> None:
-        key = self.frame.zero_key()
-        entry = self.frame.call_pointer("map_lookup_elem", self.maps.lost(), key)
+    def bump(self, counters: Any, key: Any, first: Callable[[], None] | None = None) -> None:
+        """Add one to this CPU's counter in an array; `first` is made for the case that it was zero."""
+        entry = self.frame.call_pointer("map_lookup_elem", counters, key)
 
         def count() -> None:
             slot = Slot(entry, 8)
-            self.store(slot, 0, self.arith("+", self.load(slot, 0, UINT64), self.integer(1)))
+            old = self.load(slot, 0, UINT64)
+            self.store(slot, 0, self.arith("+", old, self.integer(1)))
+            if first is not None:
+                self.when(self.compare("==", old, self.integer(0)), first)
 
         self.when(self.not_null(entry), count)
 

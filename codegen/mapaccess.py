@@ -17,10 +17,11 @@ from pytrace.grammar.plan import MapSpec, PlanBuilder
 from pytrace.grammar.promote import is_scalar, settled
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import Aggregation, Context, Registry
-from pytrace.grammar.types import BOOL, INT64, NONE, UINT64, Aggregate, Type, round_up, size_of
+from pytrace.grammar.types import BOOL, INT64, NONE, UINT32, UINT64, Aggregate, Type, round_up, size_of
 from pytrace.grammar.typing import Binding, ProgramTypes, TypedProbe
 
 BPF_ANY = 0
+E2BIG = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,9 +228,24 @@ class MapAccess(Emitter):
         self.check_update(Value(INT64, code), element)
 
     def check_update(self, code: Value, element: Element) -> None:
-        """Warn of an update that the kernel refused."""
+        """Tell of an update that the kernel refused.
+
+        A map that is full is counted each time and reported the first time on each CPU; the total stands with the
+        result.
+        """
         failed = self.compare("<", code, self.integer(0), signed=True)
-        self.when(failed, lambda: self.warn("update", code, element.span, "map_update_elem"))
+        full = self.compare("==", code, self.integer(-E2BIG))
+
+        def warn() -> None:
+            self.warn("update", code, element.span, "map_update_elem")
+
+        def count() -> None:
+            number = [m.symbol for m in self.plan.maps if m.name].index(element.spec.symbol)
+            key = self.scratch(4, zero=False)
+            self.store(key, 0, self.integer(number, UINT32))
+            self.bump(self.maps.refused(), key.raw, warn)
+
+        self.when(failed, lambda: self.when(full, count, warn))
 
     def step_map(
         self, target: Map | MapElement, stepped: Callable[[Value], Value], kind: Type, prefix: bool

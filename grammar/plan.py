@@ -204,10 +204,11 @@ class Plan:
     @property
     def probe_count(self) -> int:
         """The N of `Attached N probes`."""
-        return sum(_places(a) for p in self.programs for a in p.attach)
+        return sum(count_of(a) for p in self.programs for a in p.attach)
 
 
-def _places(attach: Attach) -> int:
+def count_of(attach: Attach) -> int:
+    """How many probes of `Attached N probes` a place is."""
     match attach:
         case KprobeMultiAttach(functions=functions):
             return len(functions)

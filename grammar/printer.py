@@ -252,6 +252,8 @@ def _bare(expr: Expr, depth: int) -> str:
 
 def _index(expr: nodes.Index, depth: int) -> str:
     operand = _expr(expr.operand, depth, POSTFIX)
+    if isinstance(expr.operand, nodes.Map):
+        operand = f"({operand})"  # `@m[1]` would be an element of the map
     return f"{operand}[{_expr(expr.index, depth)}]"
 
 

@@ -336,6 +336,10 @@ class ProbeType(Feature):
         """Check an attach point and expand it; errors go to `context.diagnostics`."""
         raise NotImplementedError(self.name)
 
+    def merge(self, places: tuple[Attach, ...]) -> tuple[Attach, ...]:
+        """The places of one program, joined where the kernel attaches many at once."""
+        return places
+
     def argument(self, emit: Emit, target: Target, index: int) -> Value:
         """`argN`"""
         raise NotImplementedError(self.name)

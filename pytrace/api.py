@@ -164,6 +164,7 @@ class Trace:
         if self.plan.config.print_maps_on_exit:
             for spec in self.plan.user_maps:
                 yield self.session.map_output(spec.name)
+        yield from self._loss_summary()
 
     def _events(self) -> Iterator[Output]:
         """Poll until the end is due; a program without attached probes ends when the ring is empty."""
@@ -207,6 +208,19 @@ class Trace:
         new, self._lost = lost - self._lost, lost
         if new:
             yield Output("lost_events", f"Lost {new} events\n", {"events": new}, error=True, fields={"count": new})
+
+    def _loss_summary(self) -> Iterator[Output]:
+        """What was lost in all, next to the result."""
+        losses = self.losses
+        lines = [f"Total lost event count: {losses.events}"] if losses.events else []
+        for name, count in losses.updates.items():
+            most = self.plan.map(name).max_entries
+            lines.append(f"{name}: {count} updates lost because the map was full ({most} entries)")
+        lines += [f"{name}: missed {count} times" for name, count in losses.missed.items()]
+        if lines:
+            fields = {"events": losses.events, "updates": dict(losses.updates), "missed": dict(losses.missed)}
+            text = "".join(f"WARNING: {line}\n" for line in lines)
+            yield Output("losses", text, fields, error=True)
 
     # ---- results
 

@@ -19,6 +19,7 @@ from pytrace.grammar.plan import (
     TracepointAttach,
     TrampolineAttach,
     UprobeAttach,
+    count_of,
 )
 from pytrace.runtime import attach_perf
 from pytrace.runtime.attach_multi import Group, groups, link_type, singles
@@ -112,7 +113,7 @@ class Attacher:
     def _attach_place(self, symbol: str, place: Attach) -> None:
         try:
             self.links += self._open(symbol, place)
-            self.places += 1
+            self.places += count_of(place)
         except OSError as error:
             self._fail(place.name, describe(place, error))
 
@@ -120,7 +121,7 @@ class Attacher:
         """Attach a group by one link. If the kernel refuses one of its places, find out which by halving."""
         try:
             self.links.append(group.open(self._object.program_fd(symbol), self._pid))
-            self.places += len(group)
+            self.places += group.counted
         except OSError as error:
             if len(group) == 1:
                 place = group.only()

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pytrace.grammar.plan import Attach, KprobeAttach, KprobeMultiAttach, ProgramSpec, UprobeAttach
+from pytrace.grammar.plan import Attach, KprobeAttach, KprobeMultiAttach, ProgramSpec, UprobeAttach, count_of
 from pytrace.runtime.links import DescriptorLink, Link
 from pytrace.runtime.syscalls import bpf_link_create, load_empty_kprobe_program
 
@@ -33,6 +33,11 @@ class KernelGroup:
 
     def __len__(self) -> int:
         return len(self.place.functions)
+
+    @property
+    def counted(self) -> int:
+        """How many probes it is to the user."""
+        return len(self)
 
     def parts(self) -> list[KernelGroup]:
         """The first and the second half."""
@@ -61,6 +66,11 @@ class FileGroup:
 
     def __len__(self) -> int:
         return len(self.places)
+
+    @property
+    def counted(self) -> int:
+        """How many probes it is to the user."""
+        return sum(count_of(place) for place in self.places)
 
     def parts(self) -> list[FileGroup]:
         """The first and the second half."""

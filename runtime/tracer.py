@@ -21,7 +21,7 @@ from pytrace.runtime.links import release_all, stop_all
 from pytrace.runtime.maps import Entry, LiveMap, Values
 from pytrace.runtime.process import Child, boot_time_ns, pid_namespace
 from pytrace.runtime.ring import Handler, RingReader, ring_size
-from pytrace.runtime.statistics import link_misses, program_misses
+from pytrace.runtime.misses import link_misses, program_misses
 from pytrace.runtime.syscalls import raise_limits
 
 _FIRST = bytes(4)  # key 0 of an array

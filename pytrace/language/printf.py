@@ -16,6 +16,7 @@ from pytrace.grammar.layout import Layout
 from pytrace.grammar.spec import REGISTRY, Aggregation, Services
 from pytrace.grammar.types import (
     Aggregate,
+    Array,
     Bool,
     Buffer,
     EnumType,
@@ -23,6 +24,7 @@ from pytrace.grammar.types import (
     NoneType,
     Opaque,
     Pointer,
+    String,
     Type,
     Void,
 )
@@ -102,12 +104,20 @@ def _specifier(match: re.Match[str]) -> Specifier:
 # ---------------------------------------------------------------- the check while compiling
 
 
-def problem(parsed: Format, types: Sequence[Type]) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a format does not fit its values, and what to do about it."""
+
+    message: str
+    hints: tuple[str, ...] = ()
+
+
+def problem(parsed: Format, types: Sequence[Type]) -> Problem | None:
     """What is wrong with giving values of these types to the format, or None."""
     expected, supplied = len(parsed.specifiers), len(types)
     if supplied != expected:
         words = "not enough" if supplied < expected else "too many"
-        return f"{words} arguments for format string ({supplied} supplied, {expected} expected)"
+        return Problem(f"{words} arguments for format string ({supplied} supplied, {expected} expected)")
     for specifier, kind in zip(parsed.specifiers, types, strict=True):
         found = _unsuitable(specifier.conversion, kind)
         if found is not None:
@@ -115,9 +125,9 @@ def problem(parsed: Format, types: Sequence[Type]) -> str | None:
     return None
 
 
-def _unsuitable(conversion: str, kind: Type) -> str | None:
+def _unsuitable(conversion: str, kind: Type) -> Problem | None:
     if isinstance(kind, (NoneType, Void)):
-        return f"unable to print {kind} type for specifier: {conversion}"
+        return Problem(f"unable to print {kind} type for specifier: {conversion}")
     if conversion == "s":
         good = not isinstance(kind, Aggregate) or _castable(kind)
     elif conversion in INTEGER_CONVERSIONS:
@@ -125,8 +135,21 @@ def _unsuitable(conversion: str, kind: Type) -> str | None:
     elif conversion in BYTE_CONVERSIONS:
         good = isinstance(kind, Buffer)
     else:
-        return f"unsupported format specifier: {conversion}"
-    return None if good else f"unsupported format specifier for type '{kind}': {conversion}"
+        return Problem(f"unsupported format specifier: {conversion}")
+    if good:
+        return None
+    return Problem(f"unsupported format specifier for type '{kind}': {conversion}", _advice(conversion, kind))
+
+
+def _advice(conversion: str, kind: Type) -> tuple[str, ...]:
+    """What to write instead."""
+    if isinstance(kind, Aggregate):
+        if _castable(kind):
+            return ("Cast the value to an integer, e.g. `(int64)@x`, or use %s.",)
+        return ("Print the whole map with print().",)
+    if conversion in BYTE_CONVERSIONS and isinstance(kind, (Pointer, String, Array)):
+        return (f"%{conversion} shows the bytes of a buffer: wrap the value in buf().",)
+    return (f"Use %s to print a value of type '{kind}'.",)
 
 
 def _castable(kind: Aggregate) -> bool:

@@ -10,7 +10,7 @@ from pytrace.grammar.printer import print_program
 from pytrace.grammar.source import Source, decode_text
 from tests.grammar.parsing import BUILTIN_WORDS, PROGRAMS
 
-quick = settings(deadline=None, max_examples=15000, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(deadline=None, max_examples=20000, suppress_health_check=[HealthCheck.too_slow])
 
 WORDS = """
     break comptime config continue else enum false fn for if import let macro offsetof return sizeof struct

@@ -237,7 +237,21 @@ COUNT, HIST = Aggregate("count", "count_t", True), Aggregate("hist", "hist_t", F
     ],
 )
 def test_wrong_values(text: str, types: Sequence[Type], message: str) -> None:
-    assert problem(parse(text), types) == message
+    found = problem(parse(text), types)
+    assert found is not None
+    assert found.message == message
+
+
+def test_wrong_values_come_with_the_remedy() -> None:
+    def hints(text: str, kind: Type) -> tuple[str, ...]:
+        found = problem(parse(text), [kind])
+        assert found is not None
+        return found.hints
+
+    assert hints("%d", String(16)) == ("Use %s to print a value of type 'string[16]'.",)
+    assert hints("%d", COUNT) == ("Cast the value to an integer, e.g. `(int64)@x`, or use %s.",)
+    assert hints("%s", HIST) == ("Print the whole map with print().",)
+    assert hints("%r", String(16)) == ("%r shows the bytes of a buffer: wrap the value in buf().",)
 
 
 @pytest.mark.tag("fmt.check")

@@ -6,7 +6,13 @@ import struct
 
 import pytest
 
-from pytrace.grammar.plan import KprobeAttach, RawTracepointAttach, TracepointAttach, TrampolineAttach
+from pytrace.grammar.plan import (
+    KprobeAttach,
+    KprobeMultiAttach,
+    RawTracepointAttach,
+    TracepointAttach,
+    TrampolineAttach,
+)
 from pytrace.grammar.types import Int, Pointer, Space
 from tests.language.probe_world import Machine, World, expand, registers
 
@@ -193,6 +199,16 @@ def test_kprobe_wildcards() -> None:
     assert expand("kprobe:vfs_*e*").names == ["kprobe:vfs_read", "kprobe:vfs_wide", "kprobe:vfs_write"]
     assert expand("kretprobe:ext*:*read").names == ["kretprobe:ext4:ext4_read"]
     assert expand("kprobe:*.part*").names == []
+
+
+def test_kprobes_of_one_program_go_by_one_link() -> None:
+    targets = expand("kretprobe:vfs_w*").targets
+    (merged,) = targets[0].type.merge(tuple(t.attach for t in targets))
+    assert isinstance(merged, KprobeMultiAttach)
+    assert (merged.functions, merged.returns) == (("vfs_wide", "vfs_write"), True)
+    alone = tuple(t.attach for t in expand("kprobe:vfs_read").targets)
+    in_module = tuple(t.attach for t in expand("kprobe:vmlinux:vfs_w*").targets)
+    assert (targets[0].type.merge(alone), targets[0].type.merge(in_module)) == (alone, in_module)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Small BPF objects for the tests of the runtime, made from LLVM IR text and so without our code generator."""
+"""Small BPF objects for the tests of the runtime, made from LLVM IR text: without our code generator."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ SPECS = {
 }
 
 
-@pytest.fixture(params=SPECS.values(), ids=SPECS.keys())
+@pytest.fixture(params=list(SPECS.values()), ids=list(SPECS))
 def spec(request: pytest.FixtureRequest) -> MapSpec:
     made = request.param
     assert isinstance(made, MapSpec)

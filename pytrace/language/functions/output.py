@@ -57,7 +57,7 @@ class Formatted(Action):
         known = NONE not in site.types or not site.diagnostics.errors
         mismatch = problem(parse(site.text(0)), site.types[1:]) if known else None
         if mismatch is not None:
-            site.error("fmt.check", mismatch)
+            site.error("fmt.check", mismatch.message, hints=mismatch.hints)
         return NONE
 
     def fields(self, site: CallSite) -> tuple[Expr, ...]:

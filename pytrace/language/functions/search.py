@@ -6,8 +6,10 @@ from pytrace.grammar.spec import CallSite, Emit, Function, Param, Slot, Value, f
 from pytrace.grammar.types import BOOL, INT64, UINT64, Array, Int, String, Type, size_of
 from pytrace.language.functions.support import (
     HIGHEST,
+    hidden_zero,
     literal_text,
     lowest_nul,
+    nonzero,
     own_bytes,
     space_of,
     text_bytes,
@@ -15,6 +17,7 @@ from pytrace.language.functions.support import (
 
 ABSENT = -2  # what strstr gives, -ENOENT
 CHUNK = 32  # positions that are looked at before looking whether it is over
+ONES = 0x0101_0101_0101_0101
 MOST_WINDOWS = 1 << 14  # comparisons that one search may take, so that programs stay loadable
 
 TEXTS = (Param("haystack", ("string",)), Param("needle", ("string",)))
@@ -28,11 +31,9 @@ def find_text(emit: Emit, site: CallSite) -> Value:
     them. After each chunk it goes on only if neither the needle nor the end was found.
     """
     haystack = text_bytes(emit, site.arguments[0])
-    needle, width = _needle(emit, site)
+    zero = hidden_zero(emit)
+    needle, width = _needle(emit, site, zero)
     state = emit.scratch(8)
-    emit.store(state, 0, emit.integer(ABSENT & HIGHEST))
-    # zero, but the optimiser does not know it and so makes no branches of the arithmetic: CPU numbers are small
-    zero = emit.arith("&", emit.helper("get_smp_processor_id"), emit.integer(1 << 31))
 
     def chunk(start: int) -> None:
         end = min(start + CHUNK, haystack.size)
@@ -43,25 +44,19 @@ def find_text(emit: Emit, site: CallSite) -> Value:
             for number, (text, mask) in enumerate(needle):
                 other = emit.arith("^", _window(emit, words, position + 8 * number), text)
                 different = emit.arith("|", different, emit.arith("&", other, mask))
-            hit = emit.arith("&", alive, emit.arith("^", _nonzero(emit, different, zero), emit.integer(1)))
+            hit = emit.arith("&", alive, emit.arith("^", nonzero(emit, different, zero), emit.integer(1)))
             # the result goes from ABSENT to the position by one multiplication
             step = emit.arith("*", hit, emit.integer(position - ABSENT))
             result = emit.arith("+", result, step)
             byte = emit.arith("&", _window(emit, words, position), emit.integer(0xFF))
             more = emit.arith("&", alive, emit.arith("^", hit, emit.integer(1)))
-            alive = emit.arith("&", more, _nonzero(emit, byte, zero))
+            alive = emit.arith("&", more, nonzero(emit, byte, zero))
         emit.store(state, 0, result)
         if end < haystack.size:
             emit.when(alive, lambda: chunk(end))
 
     chunk(0)
     return emit.load(state, 0, INT64)
-
-
-def _nonzero(emit: Emit, word: Value, zero: Value) -> Value:
-    """1 if a word is not zero, else 0, without a branch."""
-    either = emit.arith("|", word, emit.arith("-", zero, word))
-    return emit.arith(">>", either, emit.integer(63))
 
 
 def _too_long(emit: Emit, width: Value, room: int) -> Value:
@@ -91,7 +86,7 @@ def _window(emit: Emit, words: dict[int, Value], at: int) -> Value:
     return emit.arith("|", low, emit.arith("<<", high, emit.integer(64 - shift)))
 
 
-def _needle(emit: Emit, site: CallSite) -> tuple[list[tuple[Value, Value]], Value]:
+def _needle(emit: Emit, site: CallSite, zero: Value) -> tuple[list[tuple[Value, Value]], Value]:
     """The needle's words, each with a mask of the bytes that belong to it, and its length."""
     literal = literal_text(site, 1)
     if literal is not None:
@@ -102,15 +97,16 @@ def _needle(emit: Emit, site: CallSite) -> tuple[list[tuple[Value, Value]], Valu
     pairs, alive, width = [], emit.integer(HIGHEST), emit.integer(0)
     for offset in range(0, slot.size, 8):
         word = _word(emit, slot, offset)
-        nul = emit.select(alive, lowest_nul(emit, word, 8), emit.integer(0))
-        upto = emit.arith("^", nul, emit.arith("-", nul, emit.integer(1)))
-        ended = emit.compare("!=", nul, emit.integer(0))
-        mask = emit.select(ended, emit.arith(">>", upto, emit.integer(8)), upto)
-        mask = emit.arith("&", mask, alive)
-        alive = emit.select(ended, emit.integer(0), alive)
+        nul = lowest_nul(emit, word, 8)
+        lowest = emit.arith("&", nul, emit.arith("-", emit.integer(0), nul))
+        # all ones when there is no NUL
+        before = emit.arith("-", emit.arith(">>", lowest, emit.integer(7)), emit.integer(1))
+        mask = emit.arith("&", before, alive)
+        alive = emit.arith("&", alive, emit.arith("-", nonzero(emit, nul, zero), emit.integer(1)))
         pairs.append((word, mask))
-        bits = emit.arith("-", emit.integer(64), emit.count_leading_zeros(mask))
-        width = emit.arith("+", width, emit.arith(">>", bits, emit.integer(3)))
+        # one bit of each byte of the mask, added up in the highest byte
+        bits = emit.arith("*", emit.arith("&", mask, emit.integer(ONES)), emit.integer(ONES))
+        width = emit.arith("+", width, emit.arith(">>", bits, emit.integer(56)))
     return pairs, width
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pytrace.grammar.nodes import Binary, Expr, Field, Index, Integer, Positional, PositionalCount, TupleField
 from pytrace.grammar.source import encode_text
 from pytrace.grammar.spec import CallSite, Emit, Slot, Value
-from pytrace.grammar.types import BOOL, UINT64, Array, Int, Pointer, Space, size_of
+from pytrace.grammar.types import UINT64, Array, Int, Pointer, Space, size_of
 
 HIGHEST = (1 << 64) - 1
 CHUNK = 64  # bytes that are compared before looking whether it is over
@@ -80,7 +80,8 @@ def equal_prefix(emit: Emit, a: Slot, b: Slot, count: int) -> Value:
     Eight bytes at a time; after each CHUNK of them it goes on only if there was neither a difference nor a NUL.
     With z from `lowest_nul`, `z ^ (z - 1)` covers the NUL and the bytes before it.
     """
-    state = emit.scratch(8)  # 1 after a difference
+    state = emit.scratch(8)  # not zero after a difference
+    zero = hidden_zero(emit)
 
     def chunk(start: int) -> None:
         end = min(start + CHUNK, count)
@@ -95,12 +96,13 @@ def equal_prefix(emit: Emit, a: Slot, b: Slot, count: int) -> Value:
             seen = emit.arith("&", emit.arith("&", difference, upto), before)
             different = emit.arith("|", different, seen)
             ended = emit.arith("|", ended, nul)
-            before = emit.select(emit.compare("==", ended, emit.integer(0)), before, emit.integer(0))
+            before = emit.arith("&", before, emit.arith("-", nonzero(emit, nul, zero), emit.integer(1)))
             offset += step
-        unequal = emit.compare("!=", different, emit.integer(0))
-        emit.store(state, 0, emit.convert(unequal, UINT64))
+        emit.store(state, 0, different)
         if end < count:
-            emit.when(emit.compare("==", emit.arith("|", different, ended), emit.integer(0)), lambda: chunk(end))
+            emit.when(
+                emit.compare("==", emit.arith("|", different, ended), emit.integer(0)), lambda: chunk(end)
+            )
 
     chunk(0)
     return emit.compare("==", emit.load(state, 0, UINT64), emit.integer(0))
@@ -115,3 +117,18 @@ def lowest_nul(emit: Emit, word: Value, size: int) -> Value:
     inverted = emit.arith("^", word, emit.integer(HIGHEST))
     less = emit.arith("-", word, emit.integer(ones))
     return emit.arith("&", emit.arith("&", less, inverted), emit.integer(highs))
+
+
+def hidden_zero(emit: Emit) -> Value:
+    """A zero that the optimiser does not know: CPU numbers are below 1 << 31.
+
+    With it `nonzero` stays arithmetic. The optimiser would make a branch of each, and the verifier follow all
+    combinations of them.
+    """
+    return emit.arith("&", emit.helper("get_smp_processor_id"), emit.integer(1 << 31))
+
+
+def nonzero(emit: Emit, word: Value, zero: Value) -> Value:
+    """1 if a word is not zero, else 0, without a branch; `zero` is from `hidden_zero`."""
+    either = emit.arith("|", word, emit.arith("-", zero, word))
+    return emit.arith(">>", either, emit.integer(63))

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import Host, HostError, Prototype
-from pytrace.grammar.plan import KprobeAttach
+from pytrace.grammar.plan import Attach, KprobeAttach, KprobeMultiAttach
 from pytrace.grammar.spec import Target, feature
 from pytrace.grammar.types import VOID, Int, Space
 from pytrace.language.probes.common import (
@@ -137,6 +137,13 @@ class _Kprobe(RegisterProbe):
             Space.KERNEL,
             result=Int(8, space=Space.KERNEL) if self.returns else None,
         )
+
+    def merge(self, places: tuple[Attach, ...]) -> tuple[Attach, ...]:
+        plain = [p for p in places if isinstance(p, KprobeAttach) and not p.offset and not p.module]
+        if len(plain) < 2 or len(plain) < len(places):  # a link of many takes function entries and returns only
+            return places
+        name = f"{self.name}:{plain[0].function} and {len(plain) - 1} more"
+        return (KprobeMultiAttach(name, tuple(p.function for p in plain), self.returns),)
 
     def _unavailable(self) -> str:
         return f"{self.name} probes are not available: this kernel has no kprobes."

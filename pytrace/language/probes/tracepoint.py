@@ -34,6 +34,7 @@ class Tracepoint(Probe):
     arity = (1, 2)
     filtered = True
     groupable = True
+    return_code = 1  # the record goes on to perf's own readers (kernel/trace/bpf_trace.c, trace_call_bpf)
     wild = "kernel"
 
     def expand(self, place: Place) -> Iterator[Target]:
