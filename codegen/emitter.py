@@ -210,10 +210,11 @@ class Emitter:
         """See Emit."""
         return Slot(self.frame.offset(slot.raw, offset), size)
 
-    def load(self, slot: Slot, offset: int, type: Type) -> Value:
+    def load(self, slot: Slot, offset: int | Value, type: Type) -> Value:
         """See Emit."""
         size = max(1, size_of(type))
-        word = self.builder.load(self.frame.offset(slot.raw, offset), typ=ir.IntType(size * 8), align=1 if size == 1 else size)
+        place = offset if isinstance(offset, int) else offset.raw
+        word = self.builder.load(self.frame.offset(slot.raw, place), typ=ir.IntType(size * 8), align=1 if size == 1 else size)
         if size == 8:
             return Value(type, word)
         signed = isinstance(type, (Int, EnumType)) and type.signed
@@ -276,7 +277,7 @@ class Emitter:
                 self.builder.branch(done)
         self.builder.position_at_end(done)
 
-    def repeat(self, count: int, body: Callable[[Value], None]) -> None:
+    def repeat(self, count: int, body: Callable[[Value], Value | None]) -> None:
         """See Emit."""
         index = self.frame.alloca(I64)
         self.builder.store(ir.Constant(I64, 0), index)
@@ -285,7 +286,11 @@ class Emitter:
         now = self.builder.load(index, typ=I64)
         self.builder.cbranch(self.builder.icmp_unsigned("<", now, ir.Constant(I64, count)), inside, done)
         self.builder.position_at_end(inside)
-        body(Value(UINT64, now))
+        stop = body(Value(UINT64, now))
+        if stop is not None:
+            again = self.frame.block("again")
+            self.builder.cbranch(self.bit(stop), done, again)
+            self.builder.position_at_end(again)
         self.builder.store(self.builder.add(now, ir.Constant(I64, 1)), index)
         self.frame.goto(head)
         self.builder.position_at_end(done)

@@ -128,7 +128,7 @@ class _Splitter:
                 "expected a parameter number from 1 after '$' in the attach point",
                 place,
                 place + 1,
-                "For a literal '$' put the name into double quotes: uprobe:/bin/x:\"a$b\"",
+                "For a literal '$' put the name into double quotes: \"a$b\"",
             )
         number = int(match[1]) if len(match[1]) < 10 else len(self.parameters) + 1
         value = self.parameters[number - 1] if number <= len(self.parameters) else ""

@@ -99,8 +99,8 @@ class Emit(Protocol):
         """A part of a slot."""
         ...
 
-    def load(self, slot: Slot, offset: int, type: Type) -> Value:
-        """A scalar from memory."""
+    def load(self, slot: Slot, offset: int | Value, type: Type) -> Value:
+        """A scalar from memory; at an offset that is not a constant only a byte, and only within the slot."""
         ...
 
     def store(self, slot: Slot, offset: int, value: Value) -> None:
@@ -122,8 +122,9 @@ class Emit(Protocol):
         """Make the code of `then` for a true condition, of `otherwise` for a false one."""
         ...
 
-    def repeat(self, count: int, body: Callable[[Value], None]) -> None:
-        """Run the body `count` times with the index; the bound is known, the kernel unrolls nothing."""
+    def repeat(self, count: int, body: Callable[[Value], Value | None]) -> None:
+        """Run the body `count` times with the index, or until it gives a true value; the bound is known, the kernel
+        unrolls nothing."""
         ...
 
     def finish(self) -> None:

@@ -155,6 +155,10 @@ class Host(TypeSource, Protocol):
         """(device, inode) of the PID namespace we are in, or None if it is the initial one."""
         ...
 
+    def cgroup_id(self, path: str) -> int:
+        """The id of the control group with this directory; raises OSError."""
+        ...
+
     def has(self, feature: str) -> bool:
         """Whether the kernel has a facility: `btf`, `kprobe`, `fentry`, `kprobe_multi`, `bpf_loop`, …"""
         ...

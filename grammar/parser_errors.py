@@ -15,7 +15,22 @@ from pytrace.grammar.lexeme import BRACKET_PAIRS, Lexeme
 OPERAND = frozenset({"INTEGER", "VARIABLE", "IDENT", "LPAREN"})
 
 _BINARY = frozenset(
-    ["OROR", "ANDAND", "PIPE", "CARET", "AMP", "EQUALITY", "RELATION", "SHIFT", "PLUS", "MINUS", "STAR", "SLASH", "PERCENT", "QUESTION"]
+    [
+        "OROR",
+        "ANDAND",
+        "PIPE",
+        "CARET",
+        "AMP",
+        "EQUALITY",
+        "RELATION",
+        "SHIFT",
+        "PLUS",
+        "MINUS",
+        "STAR",
+        "SLASH",
+        "PERCENT",
+        "QUESTION",
+    ]
 )
 
 # what to name of several possibilities, most useful first

@@ -31,7 +31,7 @@ class Param:
     """One parameter of a function.
 
     `kinds` are the accepted kinds of argument (`int`, `bool`, `string`, `pointer`, `buffer`, `array`, `tuple`,
-    `stack`, `struct`; empty: anything that has a value), or `map` (a map without key), `word` (a bare identifier) or
+    `stack`, `struct`, `any`; empty: anything that has a value), or `map` (a map without key), `word` (a bare identifier) or
     `variable`. `literal` wants a compile-time constant; `rest` takes any number of arguments.
     """
 

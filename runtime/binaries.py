@@ -20,8 +20,8 @@ _LD_X86_64 = 0x0303
 def resolve(target: str, pid: int | None = None, unsafe: bool = False) -> list[str]:
     """The files of a target, best first; empty if there are none that can be probed.
 
-    `unsafe` takes any file that exists. With `pid` the libraries, the executables for `*` and `$PATH` are that
-    process's, and if it lives in another mount namespace its files are found through `/proc/PID/root`.
+    `unsafe` takes any file that exists. With `pid` the libraries, the executables for `*` and `$PATH` are
+    that process's, and if it lives in another mount namespace its files are found through `/proc/PID/root`.
     """
     root = _root_of(pid)
     if target.startswith("lib") and "*" not in target and "/" not in target:
@@ -96,7 +96,8 @@ def _ld_cache(path: str) -> tuple[tuple[str, str], ...]:
 
 
 def mapped_files(pids: Iterable[int] | None = None) -> list[str]:
-    """The files that processes (by default all running ones) have mapped executable, in order of first sight."""
+    """The files that processes (by default all running ones) have mapped executable, in order of first
+    sight."""
     found: dict[str, None] = {}
     for pid in running() if pids is None else pids:
         try:

@@ -34,6 +34,7 @@ class BpfObject:
     def __init__(self, data: bytes, log_size: int = 1_000_000, log_level: int = 0) -> None:
         self._lib = libbpf.library()
         self._log = ctypes.create_string_buffer(log_size)
+        self._logs: dict[str, ctypes.Array[ctypes.c_char]] = {}
         self._notices: list[str] = []
         options = libbpf.OpenOptions(
             size=ctypes.sizeof(libbpf.OpenOptions),
@@ -47,10 +48,15 @@ class BpfObject:
         if not self._handle:
             raise LoadError("", ctypes.get_errno(), "".join(self._notices))
 
+    def keep_log(self, symbol: str) -> None:
+        """Before the load: give a program a log of its own, to be found in `logs`."""
+        self._logs[symbol] = log = ctypes.create_string_buffer(len(self._log))
+        self._lib.bpf_program__set_log_buf(self.program(symbol), log, len(log))
+
     @property
-    def log(self) -> str:
-        """What the verifier wrote, when `log_level` is not 0 or the load failed."""
-        return self._log.value.decode("utf-8", "replace")
+    def logs(self) -> dict[str, str]:
+        """What the verifier wrote about each program whose log is kept, if the log level is not 0."""
+        return {symbol: _text(log) for symbol, log in self._logs.items()}
 
     def load(self) -> None:
         """Create the maps and load the programs; raises `LoadError`."""
@@ -110,5 +116,11 @@ class BpfObject:
     def _load_error(self, number: int) -> LoadError:
         notices = "".join(self._notices)
         failed = _FAILED_PROGRAM.search(notices)
-        truncated = len(self._log.value) >= len(self._log) - 1
-        return LoadError(failed[1] if failed else "", number, self.log or notices, truncated)
+        program = failed[1] if failed else ""
+        log = self._logs.get(program, self._log)
+        truncated = len(log.value) >= len(log) - 1
+        return LoadError(program, number, _text(log) or notices, truncated)
+
+
+def _text(log: ctypes.Array[ctypes.c_char]) -> str:
+    return bytes(log.value).decode("utf-8", "replace")

@@ -135,7 +135,7 @@ class KernelTypes:
         return None
 
     def _place(self, kind: str, name: str) -> tuple[BtfFile, int] | None:
-        return self._places.get((kind, name)) or self._find(self._loaded(), name, *_COMPOSITE[kind])
+        return self._places.get((kind, name)) or self._find(self._loaded(), name, *_COMPOSITE.get(kind, ()))
 
     # ------------------------------------------------------------ types
 
@@ -176,7 +176,9 @@ class KernelTypes:
         name = record.name or hint or f"{file.module}#{record.id}"
         if not record.name:
             # An anonymous type must be found again by the name that it gets, so that must be its own.
-            taken = self._places.get((kind, name)) or self._find(self._loaded(), name, *_COMPOSITE[kind])
+            taken = self._places.get((kind, name)) or self._find(
+                self._loaded(), name, *_COMPOSITE.get(kind, ())
+            )
             name = f"{name}#{record.id}" if taken else name
         self._places.setdefault((kind, name), (file, record.id))
         return name

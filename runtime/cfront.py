@@ -1,7 +1,7 @@
 """The C front end: the program's `#` lines and struct, union and enum definitions, read by libclang.
 
-Names that C does not know but the kernel does (`u32`, `atomic_t`, `struct in_addr` by value) are added from BTF: clang
-complains, what it complains of is declared in front of the text, and it reads the text again.
+Names that C does not know but the kernel does (`u32`, `atomic_t`, `struct in_addr` by value) are added from
+BTF: clang complains, what it complains of is declared in front of the text, and it reads the text again.
 """
 
 from __future__ import annotations
@@ -48,6 +48,16 @@ _BUILTIN_HEADERS = {
     "stdbool.h": "#define bool _Bool\n#define true 1\n#define false 0\n",
     "stdarg.h": "typedef __builtin_va_list va_list;\ntypedef __builtin_va_list __gnuc_va_list;\n",
 }
+# in the order of LINUXINCLUDE in the kernel's Makefile
+_KERNEL_FOLDERS = (
+    "arch/x86/include",
+    "arch/x86/include/generated",
+    "include",
+    "arch/x86/include/uapi",
+    "arch/x86/include/generated/uapi",
+    "include/uapi",
+    "include/generated/uapi",
+)
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 # CXType's kinds by name: integers with their signs
@@ -63,14 +73,17 @@ def _index() -> Any:
 
         return cindex.Index.create()
     except Exception as error:  # cindex has its own errors for a missing library
-        raise HostError(f"C definitions need libclang ({error}); install the Python package libclang") from error
+        raise HostError(
+            f"C definitions need libclang ({error}); install the Python package libclang"
+        ) from error
 
 
 class CFront:
-    """Reads C text. `include_dirs` and `includes` are what `-I` and `--include` name; `types` is asked for kernel types.
+    """Reads C text. `include_dirs` and `includes` are what `-I` and `--include` name; `types` is asked for
+    kernel types.
 
-    `have_btf` defines the macro `BPFTRACE_HAVE_BTF`, by which programs leave out includes. `kernel_headers` are
-    the compiler's arguments for the kernel's own headers, where they are installed.
+    `have_btf` defines the macro `BPFTRACE_HAVE_BTF`, by which programs leave out includes. `kernel_headers`
+    are the compiler's arguments for the kernel's own headers, where they are installed.
     """
 
     def __init__(
@@ -91,8 +104,8 @@ class CFront:
         self._known: dict[str, CDefinitions] = {}
 
     def definitions(self, text: str) -> CDefinitions:
-        """What a program's C text defines, its headers included. Complaints are in `errors`, nothing is raised for
-        them.
+        """What a program's C text defines, its headers included. Complaints are in `errors`, nothing is
+        raised for them.
 
         Raises:
             HostError: libclang cannot be loaded.
@@ -159,7 +172,7 @@ class _Reader:
         """Everything but what came from BTF."""
         macros: dict[str, Any] = {}
         for cursor in unit.cursor.get_children():
-            if cursor.location.file is None or cursor.location.is_in_system_header and self._ours(cursor):
+            if cursor.location.file is None or self._ours(cursor):
                 continue
             match cursor.kind.name:
                 case "MACRO_DEFINITION":
@@ -190,10 +203,8 @@ class _Reader:
 
     @staticmethod
     def _ours(cursor: Any) -> bool:
-        """Whether a declaration is one of those that we put in front of the text."""
-        # presumed location: the name given by the line marker
-        filename, _, _ = _presumed(cursor.location)
-        return filename == _PRELUDE
+        """Whether a declaration is one of those that we put in front of the text: a line marker names them."""
+        return bool(cursor.location.is_in_system_header) and _presumed(cursor.location)[0] == _PRELUDE
 
     def _last_directive(self, name: str) -> str:
         return next((word for word, n in reversed(_UNDEF.findall(self._text)) if n == name), "")
@@ -226,8 +237,9 @@ class _Reader:
 
     def _array(self, kind: Any, hint: str) -> Type:
         element, count = kind.get_array_element_type(), max(kind.get_array_size(), 0)
-        # Reference 5.3: char[N] is a string; int8_t[N] and uint8_t[N], which are signed and unsigned char, are arrays.
-        # Its type is string[N+1] there; N is what can be read, so N it is, and text without a NUL counts as cut.
+        # Reference 5.3: char[N] is a string; int8_t[N] and uint8_t[N], which are signed and unsigned char,
+        # are arrays. Its type is string[N+1] there; N is what can be read, so N it is, and text without a NUL
+        # counts as cut.
         if element.get_canonical().kind.name in ("CHAR_S", "CHAR_U") and count:
             return String(count)
         return Array(self._convert(element, hint), count)
@@ -291,7 +303,8 @@ def _declaration(field: Any) -> str:
 
 
 def _replacement(macro: Any) -> str:
-    """The text that stands for an object-like macro; empty for one with parameters, which is no expression."""
+    """The text that stands for an object-like macro; empty for one with parameters, which is no
+    expression."""
     from clang import cindex
 
     if cindex.conf.lib.clang_Cursor_isMacroFunctionLike(macro):
@@ -329,8 +342,8 @@ def _message(diagnostic: Any) -> str:
 
 
 def kernel_header_arguments(release: str, environment: dict[str, str]) -> list[str]:
-    """The arguments with which the kernel's own headers are read, if they are installed: `BPFTRACE_KERNEL_SOURCE` and
-    `BPFTRACE_KERNEL_BUILD`, by default below /lib/modules/RELEASE."""
+    """The arguments with which the kernel's own headers are read, if they are installed:
+    `BPFTRACE_KERNEL_SOURCE` and `BPFTRACE_KERNEL_BUILD`, by default below /lib/modules/RELEASE."""
     modules = f"/lib/modules/{release}"
     source = environment.get("BPFTRACE_KERNEL_SOURCE") or (
         f"{modules}/source" if os.path.isdir(f"{modules}/source") else f"{modules}/build"
@@ -338,11 +351,6 @@ def kernel_header_arguments(release: str, environment: dict[str, str]) -> list[s
     build = environment.get("BPFTRACE_KERNEL_BUILD") or f"{modules}/build"
     if not os.path.isfile(f"{source}/include/linux/kconfig.h"):
         return []
-    folders = [
-        f"{root}/{part}"
-        for part in ("arch/x86/include", "arch/x86/include/generated", "include", "arch/x86/include/uapi")
-        + ("arch/x86/include/generated/uapi", "include/uapi", "include/generated/uapi")
-        for root in dict.fromkeys((source, build))
-    ]
+    folders = [f"{root}/{part}" for part in _KERNEL_FOLDERS for root in dict.fromkeys((source, build))]
     found = [part for folder in folders if os.path.isdir(folder) for part in ("-isystem", folder)]
     return [*found, "-include", f"{source}/include/linux/kconfig.h", "-D__KERNEL__", "-D__BPF_TRACING__"]

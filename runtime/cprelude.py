@@ -1,4 +1,5 @@
-"""C declarations of kernel types, made from BTF for the C front end: right in size and alignment, without members.
+"""C declarations of kernel types, made from BTF for the C front end: right in size and alignment, without
+members.
 
 Members are not needed: whoever asks for a member of such a struct is answered from BTF.
 """

@@ -195,7 +195,8 @@ class ElfFile:
             at = description_at + (size + 3 & ~3)
 
     def debug_file(self) -> str | None:
-        """The separate file with this one's symbols, by build id or by `.gnu_debuglink`, if it is installed."""
+        """The separate file with this one's symbols, by build id or by `.gnu_debuglink`, if it is
+        installed."""
         candidates = []
         if (section := self.section(".note.gnu.build-id")) is not None:
             for _, _, identity in self.notes(section):
@@ -210,4 +211,3 @@ class ElfFile:
 
     def _string(self, offset: int) -> str:
         return self._data[offset : self._data.find(b"\0", offset)].decode("utf-8", "surrogateescape")
-

@@ -1,7 +1,7 @@
 """What this kernel can do, found out by trying, never by its version.
 
-Each probe asks the kernel for something that cannot succeed, or that has no effect, and tells by the error whether
-the request was understood. The numbers are those of include/uapi/linux/bpf.h.
+Each probe asks the kernel for something that cannot succeed, or that has no effect, and tells by the error
+whether the request was understood. The numbers are those of include/uapi/linux/bpf.h.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class Features:
         return tuple(self._probes)
 
     def has(self, feature: str) -> bool:
-        """Whether the kernel has a facility (`names`), or a helper (`loop` or `bpf_loop`) for tracing programs."""
+        """Whether the kernel has a facility (`names`), or a helper (`loop` or `bpf_loop`) for tracing
+        programs."""
         if feature not in self._known:
             probe = self._probes.get(feature)
             self._known[feature] = probe() if probe else self._has_helper(feature.removeprefix("bpf_"))
@@ -75,13 +76,15 @@ class Features:
             return False
 
     def _has_helper(self, name: str) -> bool:
-        """A helper's number is an enumerator of `enum bpf_func_id`, so BTF has the whole list. A program that calls it
-        without arguments is then refused with EACCES if it may be called, with EINVAL if not."""
+        """A helper's number is an enumerator of `enum bpf_func_id`, so BTF has the whole list. A program that
+        calls it without arguments is then refused with EACCES if it may be called, with EINVAL if not."""
         found = self._types.enumerator(f"BPF_FUNC_{name}")
         if found is None:
             return False
         call = struct.pack("<BBhi", 0x85, 0, 0, found[1])
-        return any(_try_load(kind, call + _RETURN_ZERO) in (0, errno.EACCES) for kind in (_TRACEPOINT, _KPROBE))
+        return any(
+            _try_load(kind, call + _RETURN_ZERO) in (0, errno.EACCES) for kind in (_TRACEPOINT, _KPROBE)
+        )
 
     def _has_fentry(self) -> bool:
         target = self._function(_QUIET_FUNCTION)
@@ -110,8 +113,8 @@ class Features:
 
 
 def _has_multi_link(attach_type: int) -> bool:
-    """Ask for a link to one symbol or path whose name lies at an address that cannot be read: EFAULT means that the
-    kernel tried to."""
+    """Ask for a link to one symbol or path whose name lies at an address that cannot be read: EFAULT means
+    that the kernel tried to."""
     try:
         program = _load(_KPROBE, _RETURN_ZERO, attach_type)
     except OSError:

@@ -144,6 +144,12 @@ class LiveHost:
         status = os.stat("/proc/self/ns/pid")
         return None if status.st_ino == _INITIAL_PID_NAMESPACE else (status.st_dev, status.st_ino)
 
+    def cgroup_id(self, path: str) -> int:
+        """See `Host`. It is the inode of the directory (fs/kernfs/dir.c, `kernfs_ino`, where inodes have 64
+        bits)."""
+        os.stat(os.path.join(path, "cgroup.procs"))  # only control groups have it
+        return os.stat(path).st_ino
+
     @property
     def page_size(self) -> int:
         """See `Host`."""

@@ -6,7 +6,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from pytrace.grammar.host import HostError
@@ -20,9 +20,11 @@ _TEXT = frozenset(b"tTwW")
 
 
 class KernelSymbols:
-    """The symbols of the kernel and its modules, read once, at the first question (75 ms for 120,000 symbols).
+    """The symbols of the kernel and its modules, read once, at the first question (75 ms for 120,000
+    symbols).
 
-    The file is kept as it is, with the addresses and line starts in arrays: 7 MB instead of the 30 MB of objects.
+    The file is kept as it is, with the addresses and line starts in arrays: 7 MB instead of the 30 MB of
+    objects.
     """
 
     def __init__(self, path: str = KALLSYMS) -> None:
@@ -43,7 +45,7 @@ class KernelSymbols:
             lines.pop()
         addresses = array("Q", [int(line[: line.index(b" ")], 16) for line in lines])
         starts = array("I", accumulate((len(line) + 1 for line in lines[:-1]), initial=0) if lines else [])
-        if any(a > b for a, b in zip(addresses, addresses[1:], strict=False)):
+        if any(a > b for a, b in pairwise(addresses)):
             # stable, so that of symbols with one address the first stays first
             order = sorted(range(len(addresses)), key=addresses.__getitem__)
             addresses, starts = (array(c.typecode, [c[i] for i in order]) for c in (addresses, starts))
@@ -70,7 +72,8 @@ class KernelSymbols:
     def resolve(self, address: int) -> tuple[str, int] | None:
         """Name of the symbol with the highest address not above `address`, and the offset into it.
 
-        Of several names for one address it is the first, like in the kernel's own messages (kernel/kallsyms.c).
+        Of several names for one address it is the first, like in the kernel's own messages
+        (kernel/kallsyms.c).
         """
         addresses, starts = self._table
         index = bisect_right(addresses, address) - 1
@@ -95,10 +98,10 @@ class KernelSymbols:
 class KernelFunctions:
     """Which functions can be probed.
 
-    The authority is tracefs' list of traceable functions, which takes the kernel long to write. One exact name is
-    therefore asked of BTF first (1 ms): every function of the image is in it. BTF also has a few that are not traceable
-    (`notrace`); those the kernel refuses when they are attached. Where the list cannot be read (it may be missing or
-    locked down), the code symbols of /proc/kallsyms stand for it.
+    The authority is tracefs' list of traceable functions, which takes the kernel long to write. One exact
+    name is therefore asked of BTF first (1 ms): every function of the image is in it. BTF also has a few that
+    are not traceable (`notrace`); those the kernel refuses when they are attached. Where the list cannot be
+    read (it may be missing or locked down), the code symbols of /proc/kallsyms stand for it.
     """
 
     def __init__(self, types: KernelTypes, tracefs: Tracefs, symbols: KernelSymbols) -> None:
@@ -130,7 +133,8 @@ class KernelFunctions:
         return text + (module.encode() + b"]" if module else b"") in self._list
 
     def all(self) -> Iterator[tuple[str, str]]:
-        """Module and name of every function, sorted; those that the compiler split off (`.part.`) are left out."""
+        """Module and name of every function, sorted; those that the compiler split off (`.part.`) are left
+        out."""
         found = self._symbols.functions() if self._list is None else _listed(self._list)
         yield from sorted({pair for pair in found if ".part." not in pair[1]})
 

@@ -1,7 +1,7 @@
 """Addresses to names, for stacks, `usym`, `ksym` and `func` (reference part 2, 6.3).
 
-User addresses are resolved with /proc/PID/maps and our own ELF reader. libbcc's symbol cache would do the same, but
-loading it takes 130 ms and 75 MB, and it cannot resolve after a process has exited.
+User addresses are resolved with /proc/PID/maps and our own ELF reader. libbcc's symbol cache would do the
+same, but loading it takes 130 ms and 75 MB, and it cannot resolve after a process has exited.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class SymbolTable:
     def resolve(self, position: int) -> tuple[str, int] | None:
         """Name of the function that a position is in, and the offset into it.
 
-        Of functions that share it, the one that starts last; of its names, the one for users (`malloc` rather than
-        `__libc_malloc`). A function of unknown size reaches to the next one.
+        Of functions that share it, the one that starts last; of its names, the one for users (`malloc` rather
+        than `__libc_malloc`). A function of unknown size reaches to the next one.
         """
         index = bisect_right(self._starts, position)
         best: tuple[int, int, str] | None = None
@@ -135,7 +135,8 @@ class _Process:
         return self._mappings
 
     def resolve_jit(self, address: int) -> UserSymbol | None:
-        """What the process's own perf map says (`/tmp/perf-PID.map`; tools/perf/Documentation/jit-interface.txt)."""
+        """What the process's own perf map says (`/tmp/perf-PID.map`;
+        tools/perf/Documentation/jit-interface.txt)."""
         found = self._jit.resolve(address) if self._jit is not None else None
         return None if found is None else (*found, self._places[0])
 
@@ -181,9 +182,9 @@ def _perf_map(path: str) -> Iterable[tuple[int, int, str]]:
 class Symbolizer:
     """Kernel and user addresses to names.
 
-    `demangled` shows C++ and Rust names readable. `fallback` is the one executable that probes name: it is used for
-    processes that were gone before they were seen, which only works for executables that are not relocated.
-    `cached` False looks at the process anew for every address (`cache_user_symbols` NONE).
+    `demangled` shows C++ and Rust names readable. `fallback` is the one executable that probes name: it is
+    used for processes that were gone before they were seen, which only works for executables that are not
+    relocated. `cached` False looks at the process anew for every address (`cache_user_symbols` NONE).
     """
 
     def __init__(
@@ -220,8 +221,8 @@ class Symbolizer:
         return process.known[address]
 
     def snapshot(self, pid: int, load: bool = False) -> None:
-        """Note the mappings of a process now, so that its addresses can be resolved after its exit. `load` reads the
-        symbols of its files now as well, which is needed if the files may be gone then."""
+        """Note the mappings of a process now, so that its addresses can be resolved after its exit. `load`
+        reads the symbols of its files now as well, which is needed if the files may be gone then."""
         process = self._processes.get(pid, lambda: _Process(pid))
         process.refresh(force=True)
         if load:
@@ -260,8 +261,8 @@ class Symbolizer:
             return self._tables.get((0, 0, 0), lambda: self._functions(_vdso()))
         place = f"/proc/{process.pid}"
         live = f"{place}/map_files/{mapping.start:x}-{mapping.end:x}"
-        # The mapping itself is the right file even if that was replaced or deleted; when the process is gone, its path
-        # must do.
+        # The mapping itself is the right file even if that was replaced or deleted; when the process is gone,
+        # its path must do.
         for path in (live, f"{place}/root{mapping.path}", mapping.path):
             if (table := self._table_of_file(path)) is not None:
                 return table

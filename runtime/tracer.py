@@ -19,9 +19,9 @@ from pytrace.runtime.attach import Attacher, AttachFailure
 from pytrace.runtime.bpf_object import BpfObject
 from pytrace.runtime.links import release_all, stop_all
 from pytrace.runtime.maps import Entry, LiveMap, Values
+from pytrace.runtime.misses import link_misses, program_misses
 from pytrace.runtime.process import Child, boot_time_ns, pid_namespace
 from pytrace.runtime.ring import Handler, RingReader, ring_size
-from pytrace.runtime.misses import link_misses, program_misses
 from pytrace.runtime.syscalls import raise_limits
 
 _FIRST = bytes(4)  # key 0 of an array
@@ -44,7 +44,8 @@ class Losses:
 class Tracer:
     """Runs a Plan. `pid` is the process of `-p`, `child` that of `-c`; `globals` adds words of global data.
 
-    With `log_level` 1 the verifier writes a log of every program (`verifier_log`).
+    `log_level` is the verifier's: at 1 it writes a summary of every program to `verifier_logs`, at 2 every
+    instruction it looks at.
     """
 
     def __init__(
@@ -63,6 +64,9 @@ class Tracer:
         self._watched: list[int] = []
         raise_limits()
         self._object = BpfObject(object_bytes, plan.config.log_size, log_level)
+        if log_level:
+            for program in plan.programs:
+                self._object.keep_log(program.symbol)
         self._attacher = Attacher(plan, self._object, child.pid if child else self._pid)
         self._ring: RingReader | None = None
         self._maps: dict[str, LiveMap] = {}
@@ -113,9 +117,9 @@ class Tracer:
         return self._attacher.failures
 
     @property
-    def verifier_log(self) -> str:
-        """What the verifier wrote about the last program it looked at."""
-        return self._object.log
+    def verifier_logs(self) -> dict[str, str]:
+        """What the verifier wrote about each program, by its symbol; empty at log level 0."""
+        return self._object.logs
 
     # ------------------------------------------------------------ while it runs
 

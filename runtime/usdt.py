@@ -1,7 +1,8 @@
 """USDT probes of an ELF file: the `stapsdt` notes of SystemTap's <sys/sdt.h>, version 3.
 
-A note holds three addresses (location, link-time address of `.stapsdt.base`, semaphore or 0) and three strings
-(provider, name, arguments). If prelink moved the file, the location is off by what `.stapsdt.base` moved.
+A note holds three addresses (location, link-time address of `.stapsdt.base`, semaphore or 0) and three
+strings (provider, name, arguments). If prelink moved the file, the location is off by what `.stapsdt.base`
+moved.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def _locations(file: ElfFile) -> Iterator[UsdtLocation]:
 
 
 def parse_arguments(text: str, file: ElfFile | None = None, location: int = 0) -> Iterator[UsdtArgument]:
-    """The arguments of a note. What cannot be read (floating point, unknown forms) has neither constant nor register.
+    """The arguments of a note. What cannot be read (floating point, unknown forms) has neither constant nor
+    register.
 
     `file` and the address `location` of the probe resolve operands relative to `%rip`.
     """
@@ -89,7 +91,8 @@ def _operand(text: str, size: int, file: ElfFile | None, location: int) -> UsdtA
         return unreadable
     offset = int(memory["offset"] or "0", 0)
     if memory["symbol"]:
-        # The probe's own address is in `ip`, so a symbol lies at a fixed distance from it, wherever it is loaded.
+        # The probe's own address is in `ip`, so a symbol lies at a fixed distance from it, wherever it is
+        # loaded.
         address = _address(memory["symbol"], file) if memory["base"] == "%rip" else None
         if address is None:
             return unreadable

@@ -104,7 +104,8 @@ def shape(node: object) -> str:
             return _statement(node)
         case None:
             return "-"
-    raise AssertionError(type(node).__name__)
+        case _:
+            raise AssertionError(type(node).__name__)
 
 
 def _statement(node: nodes.Statement) -> str:
@@ -129,4 +130,5 @@ def _statement(node: nodes.Statement) -> str:
             return f"for {shape(node.variable)} {shape(node.iterable)} {shape(node.body)};"
         case nodes.ImportStatement():
             return f"import {node.path!r};"
-    raise AssertionError(type(node).__name__)
+        case _:
+            raise AssertionError(type(node).__name__)

@@ -91,7 +91,7 @@ def mutated(draw: st.DrawFn) -> str:
                 text = text[:to] + text[at:end] + text[to:]
             case "insert":
                 text = text[:at] + draw(TOKENS) + text[at:]
-            case "cut":
+            case _:  # cut
                 text = text[:at]
     return text
 

@@ -50,12 +50,21 @@ class TestLoading:
             assert error.value.truncated
             assert 0 < len(error.value.log) < 256
 
-    def test_the_log_of_a_program_that_loads(self) -> None:
-        codes = [Code("fine", "raw_tp", "  ret i32 0")]
-        run = Tracer(plan([], codes), build([], codes), log_level=1)
-        run.load()
-        assert "exit" in run.verifier_log or "processed" in run.verifier_log
-        run.close()
+    def test_every_program_has_its_log_at_log_level_2(self) -> None:
+        codes = [Code("one", "raw_tp", "  ret i32 11"), Code("two", "raw_tp", "  ret i32 22")]
+        with Tracer(plan([], codes), build([], codes), log_level=2) as run:
+            run.load()
+            assert "w0 = 11" in run.verifier_logs["one"]
+            assert "w0 = 22" in run.verifier_logs["two"]
+            assert "w0 = 11" not in run.verifier_logs["two"]
+
+    def test_the_log_of_a_failure_at_log_level_1(self) -> None:
+        codes = [Code("fine", "raw_tp", "  ret i32 11"), Code("wrong", "raw_tp", INVALID)]
+        with Tracer(plan([], codes), build([], codes), log_level=1) as run:
+            with pytest.raises(LoadError) as error:
+                run.load()
+            assert error.value.program == "wrong"
+            assert "invalid mem access" in error.value.log
 
     def test_an_object_that_is_none(self) -> None:
         with pytest.raises(LoadError) as error:

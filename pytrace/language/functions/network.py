@@ -194,3 +194,26 @@ class CgroupPath(Function):
         slot = emit.scratch(16)
         emit.store(slot, 8, emit.convert(emit.value(site.arguments[0]), UINT64))
         return emit.at(slot, site.type)
+
+
+@feature
+class Cgroupid(Function):
+    """The id of the control group with this directory, found while compiling; a uint64.
+
+    bt> tracepoint:syscalls:sys_enter_openat /cgroup == cgroupid("/sys/fs/cgroup")/ { @[comm] = count(); }
+
+    Source: cgroups(7), name_to_handle_at(2).
+    """
+
+    name = "cgroupid"
+    parameters = (Param("path", ("string",), literal=True),)
+    returns = UINT64
+
+    def fold(self, site: CallSite) -> int | None:
+        path = site.text(0)
+        try:
+            return site.context.host.cgroup_id(path)
+        except OSError as problem:
+            message = f'Failed to get `cgroupid` for path: "{path}": {problem.strerror}'
+            site.error("fn.cgroupid", message, 0)
+            return 0

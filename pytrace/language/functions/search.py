@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytrace.grammar.spec import CallSite, Emit, Function, Param, Slot, Value, feature
-from pytrace.grammar.types import BOOL, INT64, UINT64, Array, Int, String, Type, size_of
+from pytrace.grammar.types import BOOL, INT64, UINT8, UINT64, Array, Int, String, Type, size_of
 from pytrace.language.functions.support import (
     HIGHEST,
     hidden_zero,
@@ -16,9 +16,7 @@ from pytrace.language.functions.support import (
 )
 
 ABSENT = -2  # what strstr gives, -ENOENT
-CHUNK = 32  # positions that are looked at before looking whether it is over
-ONES = 0x0101_0101_0101_0101
-MOST_WINDOWS = 1 << 14  # comparisons that one search may take, so that programs stay loadable
+LONGEST = 64  # bytes of a needle: its words and windows must fit the BPF stack
 
 TEXTS = (Param("haystack", ("string",)), Param("needle", ("string",)))
 
@@ -26,47 +24,72 @@ TEXTS = (Param("haystack", ("string",)), Param("needle", ("string",)))
 def find_text(emit: Emit, site: CallSite) -> Value:
     """The index of the first place where the needle is in the haystack, or ABSENT.
 
-    At each position the next 8 bytes are put together from two words and compared with the needle under a
-    mask. A chunk of positions is straight code without a branch: the verifier would follow all combinations of
-    them. After each chunk it goes on only if neither the needle nor the end was found.
+    Each word of the needle is compared, under its mask, with a window of 8 bytes that moves over the
+    haystack: at every position one byte comes in at its upper end.
     """
-    haystack = text_bytes(emit, site.arguments[0])
+    needle = _needle(emit, site)
+    size = size_of(site.types[0])
+    text = emit.scratch(size + 8 * len(needle))
+    emit.store(text, 0, emit.value(site.arguments[0]))
+    windows = [emit.scratch(8) for _ in needle]
+    for number, window in enumerate(windows):
+        for at in range(7):
+            _push(emit, window, emit.load(text, 8 * number + at, UINT8))
+    result = emit.scratch(8)
+    emit.store(result, 0, emit.integer(ABSENT & HIGHEST))
+
+    def look(position: Value) -> Value:
+        different = emit.integer(0)
+        for number, (window, (word, mask)) in enumerate(zip(windows, needle, strict=True)):
+            at = emit.arith("+", position, emit.integer(8 * number + 7))
+            seen = _push(emit, window, emit.load(text, at, UINT8))
+            other = emit.arith("&", emit.arith("^", seen, word), mask)
+            different = emit.arith("|", different, other)
+        hit = emit.compare("==", different, emit.integer(0))
+        emit.when(hit, lambda: emit.store(result, 0, position))
+        first = emit.arith("&", emit.load(windows[0], 0, UINT64), emit.integer(0xFF))
+        return emit.select(hit, hit, emit.compare("==", first, emit.integer(0)))
+
+    emit.repeat(size, look)
+    return emit.load(result, 0, INT64)
+
+
+def _push(emit: Emit, window: Slot, byte: Value) -> Value:
+    """Move a window on by one byte, which comes in at the upper end."""
+    moved = emit.arith(">>", emit.load(window, 0, UINT64), emit.integer(8))
+    new = emit.arith("|", moved, emit.arith("<<", byte, emit.integer(56)))
+    emit.store(window, 0, new)
+    return new
+
+
+def _needle(emit: Emit, site: CallSite) -> list[tuple[Value, Value]]:
+    """What is looked for: for each 8 bytes a word and a mask of the bytes that belong to it."""
+    literal = literal_text(site, 1)
+    if literal is None:
+        return _variable_needle(emit, text_bytes(emit, site.arguments[1]))
+    text = literal.partition(b"\0")[0]
+    pieces = [text[start : start + 8] for start in range(0, max(1, len(text)), 8)]
+    return [(emit.integer(int.from_bytes(p, "little")), emit.integer((1 << 8 * len(p)) - 1)) for p in pieces]
+
+
+def _variable_needle(emit: Emit, text: Slot) -> list[tuple[Value, Value]]:
+    """The words of a text that is known at run time only, and masks that end at its NUL."""
     zero = hidden_zero(emit)
-    needle, width = _needle(emit, site, zero)
-    state = emit.scratch(8)
-
-    def chunk(start: int) -> None:
-        end = min(start + CHUNK, haystack.size)
-        words = {at: _word(emit, haystack, at) for at in range(start, end + 8 * len(needle), 8)}
-        alive, result = emit.integer(1), emit.integer(ABSENT & HIGHEST)
-        for position in range(start, end):
-            different = emit.arith("|", zero, _too_long(emit, width, haystack.size - position))
-            for number, (text, mask) in enumerate(needle):
-                other = emit.arith("^", _window(emit, words, position + 8 * number), text)
-                different = emit.arith("|", different, emit.arith("&", other, mask))
-            hit = emit.arith("&", alive, emit.arith("^", nonzero(emit, different, zero), emit.integer(1)))
-            # the result goes from ABSENT to the position by one multiplication
-            step = emit.arith("*", hit, emit.integer(position - ABSENT))
-            result = emit.arith("+", result, step)
-            byte = emit.arith("&", _window(emit, words, position), emit.integer(0xFF))
-            more = emit.arith("&", alive, emit.arith("^", hit, emit.integer(1)))
-            alive = emit.arith("&", more, nonzero(emit, byte, zero))
-        emit.store(state, 0, result)
-        if end < haystack.size:
-            emit.when(alive, lambda: chunk(end))
-
-    chunk(0)
-    return emit.load(state, 0, INT64)
-
-
-def _too_long(emit: Emit, width: Value, room: int) -> Value:
-    """Not zero if the needle is longer than what is left of the haystack's storage."""
-    return emit.arith(">>", emit.arith("-", emit.integer(room), width), emit.integer(63))
+    words, alive = [], emit.integer(HIGHEST)
+    for offset in range(0, text.size, 8):
+        word = _word(emit, text, offset)
+        nul = lowest_nul(emit, word, 8)
+        lowest = emit.arith("&", nul, emit.arith("-", emit.integer(0), nul))
+        # all ones when there is no NUL
+        before = emit.arith("-", emit.arith(">>", lowest, emit.integer(7)), emit.integer(1))
+        words.append((word, emit.arith("&", before, alive)))
+        alive = emit.arith("&", alive, emit.arith("-", nonzero(emit, nul, zero), emit.integer(1)))
+    return words
 
 
 def _word(emit: Emit, text: Slot, offset: int) -> Value:
     """Eight bytes of a text as a number, the missing ones zero."""
-    have = max(0, min(8, text.size - offset))
+    have = min(8, text.size - offset)
     word, done = emit.integer(0), 0
     while done < have:
         step = next(s for s in (8, 4, 2, 1) if s <= have - done)
@@ -76,45 +99,6 @@ def _word(emit: Emit, text: Slot, offset: int) -> Value:
     return word
 
 
-def _window(emit: Emit, words: dict[int, Value], at: int) -> Value:
-    """The eight bytes that start at a position."""
-    shift = at % 8 * 8
-    low = emit.arith(">>", words[at - at % 8], emit.integer(shift))
-    if shift == 0:
-        return low
-    high = words.get(at - at % 8 + 8, emit.integer(0))
-    return emit.arith("|", low, emit.arith("<<", high, emit.integer(64 - shift)))
-
-
-def _needle(emit: Emit, site: CallSite, zero: Value) -> tuple[list[tuple[Value, Value]], Value]:
-    """The needle's words, each with a mask of the bytes that belong to it, and its length."""
-    literal = literal_text(site, 1)
-    if literal is not None:
-        text = literal.partition(b"\0")[0]
-        pairs = [_literal_word(emit, text[start : start + 8]) for start in range(0, max(1, len(text)), 8)]
-        return pairs, emit.integer(len(text))
-    slot = text_bytes(emit, site.arguments[1])
-    pairs, alive, width = [], emit.integer(HIGHEST), emit.integer(0)
-    for offset in range(0, slot.size, 8):
-        word = _word(emit, slot, offset)
-        nul = lowest_nul(emit, word, 8)
-        lowest = emit.arith("&", nul, emit.arith("-", emit.integer(0), nul))
-        # all ones when there is no NUL
-        before = emit.arith("-", emit.arith(">>", lowest, emit.integer(7)), emit.integer(1))
-        mask = emit.arith("&", before, alive)
-        alive = emit.arith("&", alive, emit.arith("-", nonzero(emit, nul, zero), emit.integer(1)))
-        pairs.append((word, mask))
-        # one bit of each byte of the mask, added up in the highest byte
-        bits = emit.arith("*", emit.arith("&", mask, emit.integer(ONES)), emit.integer(ONES))
-        width = emit.arith("+", width, emit.arith(">>", bits, emit.integer(56)))
-    return pairs, width
-
-
-def _literal_word(emit: Emit, text: bytes) -> tuple[Value, Value]:
-    mask = (1 << (8 * len(text))) - 1
-    return emit.integer(int.from_bytes(text, "little")), emit.integer(mask)
-
-
 class _Search(Function):
     """`strcontains` and `strstr`."""
 
@@ -122,13 +106,10 @@ class _Search(Function):
 
     def type(self, site: CallSite) -> Type:
         literal = literal_text(site, 1)
-        needle = size_of(site.types[1]) if literal is None else len(literal)
-        if (needle + 7) // 8 * size_of(site.types[0]) > MOST_WINDOWS:
-            message = (
-                f"{self.name}() of a {site.types[0]} and a {site.types[1]} would take too many comparisons"
-            )
-            hint = "Give the length of what str() reads, as in str($p, 64), or use a literal."
-            site.error("fn.strcontains", message, hints=(hint,))
+        length = size_of(site.types[1]) - 1 if literal is None else len(literal)
+        if length > LONGEST:
+            message = f"{self.name}() looks for at most {LONGEST} bytes, this string may have {length}"
+            site.error("fn.strcontains", message, 1)
         return self.returns
 
 

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from pytrace.grammar.nodes import Binary, Expr, Field, Index, Integer, Positional, PositionalCount, TupleField
+from pytrace.grammar.nodes import (
+    Binary,
+    Expr,
+    Field,
+    Index,
+    Integer,
+    Positional,
+    PositionalCount,
+    TupleField,
+    Unary,
+)
 from pytrace.grammar.source import encode_text
 from pytrace.grammar.spec import CallSite, Emit, Slot, Value
 from pytrace.grammar.types import UINT64, Array, Int, Pointer, Space, size_of
@@ -50,13 +60,12 @@ def literal_text(site: CallSite, index: int) -> bytes | None:
     if found is not None:
         return found
     constant = site.constants[index]
-    match constant:
-        case bytes():
-            return constant
-        case bool() | None:
-            return None
-        case int():
-            return str(constant).encode()
+    if isinstance(constant, bytes):
+        return constant
+    # other constants, as `(uint64)4096`, are addresses
+    if isinstance(constant, int) and isinstance(site.arguments[index], (Integer, Unary, Binary)):
+        return str(constant).encode()
+    return None
 
 
 def _parameter_text(site: CallSite, node: Expr) -> bytes | None:
@@ -77,7 +86,7 @@ def _parameter_text(site: CallSite, node: Expr) -> bytes | None:
 def equal_prefix(emit: Emit, a: Slot, b: Slot, count: int) -> Value:
     """Whether two texts agree in their first `count` bytes, or up to a NUL in both before that.
 
-    Eight bytes at a time; after each CHUNK of them it goes on only if there was neither a difference nor a NUL.
+    Eight bytes at a time; after each CHUNK it goes on only if there was neither a difference nor a NUL.
     With z from `lowest_nul`, `z ^ (z - 1)` covers the NUL and the bytes before it.
     """
     state = emit.scratch(8)  # not zero after a difference

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-from pytrace.grammar.spec import CallSite, Constant, Emit, Function, Param, Value, feature
+from pytrace.grammar.spec import CallSite, Emit, Function, Param, Value, feature
 from pytrace.grammar.types import UINT64, Int, Opaque, Pointer, Space, Type
 from pytrace.language.builtins.task import current_id
 from pytrace.language.probes.common import REGISTERS, register
@@ -121,9 +121,6 @@ class _Relabel(Function):
     def type(self, site: CallSite) -> Type:
         kind = site.types[0]
         return replace(kind, space=self.space) if isinstance(kind, (Int, Pointer)) else kind
-
-    def fold(self, site: CallSite) -> Constant | None:
-        return site.constants[0]
 
     def emit(self, emit: Emit, site: CallSite) -> Value:
         return replace(emit.value(site.arguments[0]), type=site.type)

@@ -32,7 +32,7 @@ class Inet(ValueKind):
 class MacAddress(ValueKind):
     """A hardware address, the result of `macaddr()`, shown as `AA:BB:CC:DD:EE:FF`: six bytes.
 
-    bt> begin { print((macaddr_t)pton("fe80::1")); }
+    bt> tracepoint:net:net_dev_queue { print(macaddr(((struct sk_buff *)args.skbaddr)->dev->dev_addr)); }
     """
 
     name = "mac_address"

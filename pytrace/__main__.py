@@ -1,0 +1,5 @@
+"""`python -m pytrace`."""
+
+from pytrace.cli import run
+
+run()

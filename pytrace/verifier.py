@@ -1,0 +1,75 @@
+"""What the kernel's verifier has against a program, in one line and at its place in the script."""
+
+from __future__ import annotations
+
+import re
+
+from pytrace.compilation import Compilation
+from pytrace.grammar.diagnostics import Diagnostic, Severity
+from pytrace.grammar.source import Source, Span
+from pytrace.runtime.bpf_object import LoadError
+from pytrace.runtime.lineinfo import line_table, place_of
+
+_INSTRUCTION = re.compile(r"^(\d+): \(")
+# what stands around the telling line in a verifier log (kernel/bpf/verifier.c)
+_NOISE = re.compile(
+    r"^(?:\d+: |; |processed \d+ insns|cur state|old state|arg#\d+ reference|func#\d+|Validating|from \d+ to"
+    r"|R\d+=|last_idx|regs=|mark_precise|parent |\s*$|verification time|stack depth|-- |Global function|frame\d+:)"
+)
+_REMEDIES = (
+    (re.compile(r"infinite loop|back-edge"), "Give the loop a bound that can be seen, e.g. `for ($i : 0..100) { … }`."),
+    (re.compile(r"too large|too many|BPF program is too|complexity"), "Do less in one probe: fewer or shorter loops."),
+    (
+        re.compile(r"unknown func|helper .* not allowed|program of this type cannot use helper"),
+        "This kernel does not allow that here.",
+    ),
+    (re.compile(r"combined stack size|stack depth|Stack is too"), "Use fewer large variables, or maps for them."),
+    (re.compile(r"invalid bpf_context access|out of bounds.*ctx"), "There is no such argument at this probe."),
+)
+
+
+def refusal(error: LoadError, compilation: Compilation) -> Diagnostic:
+    """The diagnostic for a program that the kernel would not load."""
+    program = next((p for p in compilation.plan.programs if p.symbol == error.program), None)
+    name = program.attach[0].name if program else "the program"
+    words = telling_line(error.log)
+    reason = f": {words}" if words else f". Error code: {-error.errno}"
+    span = None
+    if program is not None:
+        span = place(error.log, compilation, program.symbol, program.section)
+    hints = tuple(text for pattern, text in _REMEDIES if pattern.search(words))
+    return Diagnostic(
+        Severity.ERROR,
+        "diag.load",
+        f"Error loading BPF program for {name}{reason}",
+        span,
+        hints=(*hints, "Use -v for the full kernel error log."),
+    )
+
+
+def telling_line(log: str) -> str:
+    """The line of a verifier log that says why: the last that is not a trace of what it looked at."""
+    lines = [line.strip() for line in log.splitlines()]
+    told = [line for line in lines if not _NOISE.match(line)]
+    return told[-1] if told else ""
+
+
+def place(log: str, compilation: Compilation, symbol: str, section: str) -> Span | None:
+    """The place in the script of the last instruction that the verifier looked at."""
+    numbers = [int(found[1]) for line in log.splitlines() if (found := _INSTRUCTION.match(line))]
+    if not numbers:
+        return None
+    found = place_of(line_table(compilation.elf, symbol, section), numbers[-1])
+    return None if found is None else _word_at(compilation.source, *found)
+
+
+def _word_at(source: Source, line: int, column: int) -> Span | None:
+    """From a line and column to the end of the word or statement that starts there."""
+    if not 1 <= line <= len(source.line_starts):
+        return None
+    text = source.line(line)
+    first = max(column - 1, 0) if column else len(text) - len(text.lstrip())
+    rest = re.match(r"[^;{}]*", text[first:])
+    width = len(rest[0].rstrip()) if rest else 0
+    start = source.line_starts[line - 1] + first
+    return source.span(start, start + max(1, width))
