@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
@@ -35,6 +37,10 @@ class Frame:
         self.on_stack = on_stack
         self.stack_used = 0
         self.scratch_used = 0
+        self.scratch_peak = 0
+        self._live: list[tuple[int, Any]] = []  # objects on the stack: size and place
+        self._free: dict[int, list[Any]] = {}  # places on the stack whose object is not needed any more, by size
+        self.scratch_peak = 0
         self._zero_key: Any = None
         names = tuple(argument.name for argument in function.args)
         self.scope = debug.function(function, span, names)
@@ -92,6 +98,7 @@ class Frame:
             base = self.builder.load(self.scratch_slot, typ=PTR)
             slot = Slot(self.offset(base, self.scratch_used), size)
             self.scratch_used += room
+            self.scratch_peak = max(self.scratch_peak, self.scratch_used)
         if zero:
             self.fill_zero(slot.raw, room)
         return slot
@@ -170,13 +177,13 @@ class Frame:
         self.goto(self.exit)
         self.goto(self.leave)
         self._close(code)
-        if not self.scratch_used:
+        if not self.scratch_peak:
             self.builder.branch(self.body)
             return
         key = self.alloca(I32, 4)
         self.builder.store(ir.Constant(I32, self.maps.scratch_users), key)
         self.maps.scratch_users += 1
-        self.maps.scratch_size = max(self.maps.scratch_size, self.scratch_used)
+        self.maps.scratch_size = max(self.maps.scratch_size, self.scratch_peak)
         entry = self.call_pointer("map_lookup_elem", self.maps.scratch(), key)
         self.builder.store(entry, self.scratch_slot)
         there = self.builder.icmp_unsigned("!=", self.builder.ptrtoint(entry, I64), ir.Constant(I64, 0))

@@ -44,6 +44,9 @@ class StatementGenerator(ExpressionGenerator):
     def program(self) -> None:
         """The predicate and the block."""
         self.loops = []
+        # variables first: what lies behind them in scratch memory is free again after each statement
+        for binding in self.typed.bindings.values():
+            self.storage(binding)
         predicate = self.typed.probe.predicate
         if predicate is not None:
             passes = self.condition(predicate)
@@ -82,8 +85,14 @@ class StatementGenerator(ExpressionGenerator):
         )
 
     def statement(self, node: Statement) -> None:
-        """One statement."""
+        """One statement, and the end of the temporary memory it took."""
+        used = self.frame.scratch_used
         self.frame.locate(node.span)
+        self.translate(node)
+        self.frame.scratch_used = used
+
+    def translate(self, node: Statement) -> None:
+        """The code of one statement."""
         match node:
             case ExprStatement(value=value) | Discard(value=value):
                 self.expression(value)
@@ -242,7 +251,7 @@ class StatementGenerator(ExpressionGenerator):
         self.builder.store(ir.Constant(I64, 1), inner.result)
         self.builder.branch(inner.leave)
         self.close_callback(inner, area)
-        outer.scratch_used = max(outer.scratch_used, inner.scratch_used)
+        outer.scratch_peak = max(outer.scratch_peak, inner.scratch_peak)
         self.frame, self.storages, self.loops = outer, outer_storages, outer_loops
         return function
 

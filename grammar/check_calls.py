@@ -84,7 +84,7 @@ class CallChecker(OperatorChecker):
         constants = tuple(None if isinstance(a, Map) else self.constant(a) for a in arguments)
         site = CallSite(
             node, feature, arguments, tuple(types), constants, self.typed.target, self.context,
-            self.diagnostics, feature.returns, element, self.for_depth > 0,
+            self.diagnostics, feature.returns, element, bool(self.loops),
             tuple(self.map_info(a).scalar if isinstance(a, Map) else None for a in arguments),
         )  # fmt: skip
         self.typed.sites[node] = site

@@ -403,6 +403,7 @@ class StatementChecker(ExpressionChecker):
         """`for ($i : start..end) { }` and `for ($kv : @map) { }`"""
         kind = self._range_type(node.iterable) if isinstance(node.iterable, Range) else self._pair_type(node.iterable)
         self.check_shadow(node.variable)
+        self.loops.append(node)
         with self.scope():
             binding = self.bind(node.variable)
             binding.loop = binding.assigned = binding.used = True
@@ -410,10 +411,9 @@ class StatementChecker(ExpressionChecker):
             self.typed.variables[node.variable] = binding
             self.set(node.variable, kind)
             self.loop_depth += 1
-            self.for_depth += 1
             self.check_discarded(node.body)
             self.loop_depth -= 1
-            self.for_depth -= 1
+        self.loops.pop()
 
     def _range_type(self, node: Range) -> Type:
         kinds = []

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pytrace.grammar import promote as rules
 from pytrace.grammar.diagnostics import Diagnostics, Label, did_you_mean
-from pytrace.grammar.nodes import Expr, Map, MapElement, Node, TypeName, TypeOf, Variable
+from pytrace.grammar.nodes import Expr, For, Map, MapElement, Node, TypeName, TypeOf, Variable
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import Constant, Context, Registry
 from pytrace.grammar.types import (
@@ -58,14 +58,15 @@ class Checker:
         self.typed: TypedProbe
         self.scopes: list[dict[str, Binding]] = []
         self.loop_depth = 0
-        self.for_depth = 0
+        self.loops: list[For] = []  # the `for` loops that we are in
 
     def begin_probe(self, typed: TypedProbe, diagnostics: Diagnostics) -> None:
         """Turn to a block, with the place where its messages go."""
         self.typed = typed
         self.diagnostics = diagnostics
         self.scopes = [{}]
-        self.loop_depth = self.for_depth = 0
+        self.loop_depth = 0
+        self.loops = []
         for binding in typed.bindings.values():
             binding.assigned = binding.used = False
 
@@ -120,7 +121,8 @@ class Checker:
         """Declare a variable in the innermost block; `variable` is where it is declared."""
         binding = self.typed.bindings.get(variable)
         if binding is None:
-            binding = Binding(variable.name, variable.span)
+            owner = self.loops[-1] if self.loops else None
+            binding = Binding(variable.name, variable.span, owner=owner)
             self.typed.bindings[variable] = binding
         self.scopes[-1][variable.name] = binding
         return binding

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pytrace.grammar.host import CDefinitions, Host
-from pytrace.grammar.nodes import Expr, MapDeclaration, Node, Probe, Variable
+from pytrace.grammar.nodes import Expr, For, MapDeclaration, Node, Probe, Variable
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import CallSite, Constant, Target
 from pytrace.grammar.types import NONE, EnumType, Member, Struct, Tuple, Type, offsets_of, size_of
@@ -16,7 +16,7 @@ class Binding:
     """One scratch variable of one probe: from its first assignment or `let` to the end of that block.
 
     `declared` variables have the fixed type of their `let`. `loop` marks the variable of a `for`, which
-    cannot be assigned. `depth` counts the `for` bodies it is declared in.
+    cannot be assigned. `owner` is the innermost `for` it is declared in: its code is a function of its own.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Binding:
     loop: bool = False
     assigned: bool = False
     used: bool = False
+    owner: For | None = None
 
 
 @dataclass(slots=True, eq=False)

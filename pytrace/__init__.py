@@ -1,7 +1,7 @@
 """pytrace: a tracing tool for Linux with the language of bpftrace.
 
 >>> import pytrace
->>> with pytrace.trace('tracepoint:syscalls:sys_enter_openat { @[comm] = count(); } interval:s:1 { exit(); }') as t:
+>>> with pytrace.trace('tracepoint:syscalls:sys_enter_openat { @ = count(); } interval:s:1 { exit(); }') as t:
 ...     t.run()
 ...     t.maps["@"]
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["trace", "Trace", "Options", "Losses", "CompileError", "__version__"]
 
-# Where each public name lives. It is imported when it is first asked for; `import pytrace` alone loads nothing.
+# Where each public name lives. It is imported when first asked for; `import pytrace` alone loads nothing.
 _HOMES = {
     "trace": "pytrace.api",
     "Trace": "pytrace.api",

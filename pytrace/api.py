@@ -129,6 +129,11 @@ class Trace:
         return self.compilation.warnings
 
     @property
+    def pending(self) -> bool:
+        """Whether more outputs are there already; if not, `outputs` may wait for the next."""
+        return bool(self._queue)
+
+    @property
     def exit_code(self) -> int:
         """What the program said with `exit(code)`."""
         return self.session.exit_code or 0

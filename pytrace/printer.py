@@ -1,4 +1,4 @@
-"""What a trace shows, as text or as JSON documents, on the streams of the reference (part 2, sections 7 and 9.4)."""
+"""What a trace shows, as text or as JSON documents (reference part 2, sections 7 and 9.4)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ STDOUT, STDERR = 1, 2
 class Stream:
     """Text to a file descriptor, in the buffering mode of `-B`: `line`, `none` or `full`.
 
-    In the mode `line` what holds a newline is written by `settle`, which is called when nothing more waits to be
-    shown: one write(2) for a burst of lines. Methods raise OSError (BrokenPipeError when the reader is gone).
+    In the mode `line` what holds a newline is written by `settle`, which is called when nothing more waits to
+    be shown: one write(2) for a burst of lines. Methods raise OSError (BrokenPipeError: the reader is gone).
     """
 
     def __init__(self, descriptor: int, mode: str = "line") -> None:
@@ -114,19 +114,19 @@ def attached_text(count: int) -> str:
 
 
 class JsonPrinter:
-    """One JSON document a line. Only failures of the tracer itself (kind `error`) go to `messages`."""
+    """One JSON document a line. To `messages` go failures of the tracer itself, and what was lost in all."""
 
     def __init__(self, out: Stream, messages: Stream, quiet: bool = False, warnings: bool = True) -> None:
         self._out, self._messages = out, messages
-        self._left_out = {"maps_follow"} | ({"attached_probes"} if quiet else set())
+        self._left_out = {"maps_follow", "error"} | ({"attached_probes"} if quiet else set())
         self._left_out |= set() if warnings else WARNINGS
 
     def show(self, output: Output) -> None:
         """See Printer."""
-        if output.kind == "error":
+        if output.kind in ("error", "losses"):
             self._messages.write(output.text)
             self._messages.flush()
-        elif output.kind not in self._left_out:
+        if output.kind not in self._left_out:
             self._out.write(document(output))
 
     def settle(self) -> None:
