@@ -13,7 +13,7 @@ from pytrace.grammar.config import Config
 from pytrace.grammar.emit import Slot, Value
 from pytrace.grammar.layout import layout_of
 from pytrace.grammar.nodes import Expr
-from pytrace.grammar.plan import PlanBuilder
+from pytrace.grammar.plan import Action, PlanBuilder
 from pytrace.grammar.promote import is_scalar, settled
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import Context
@@ -379,18 +379,29 @@ class Emitter:
         types = [settled(v.type) for v in values]
         fields = tuple(layout_of(t, self.source) for t in types)
         action = self.plan.action(feature, fields, params, span)
-        record = self.frame.call_pointer(
-            "ringbuf_reserve", self.maps.ring(), ir.Constant(I64, action.size), ir.Constant(I64, 0)
-        )
+        lose: Callable[[], None] = lambda: self.bump(self.maps.lost(), self.frame.zero_key())  # noqa: E731
+        if self.is_control(feature, params):
+            self.submit(self.maps.ring(), action, values, lambda: self.submit(self.maps.control(), action, values, lose))
+        else:
+            self.submit(self.maps.ring(), action, values, lose)
+
+    def is_control(self, feature: str, params: tuple[Any, ...]) -> bool:
+        """Whether records of an action have a ring buffer in reserve."""
+        raise NotImplementedError
+
+    def submit(self, ring: Any, action: Action, values: Sequence[Value], otherwise: Callable[[], None]) -> None:
+        """Put a record into a ring buffer; `otherwise` is made for the case that it is full."""
+        size, none = ir.Constant(I64, action.size), ir.Constant(I64, 0)
+        record = self.frame.call_pointer("ringbuf_reserve", ring, size, none)
 
         def fill() -> None:
             slot = Slot(record, action.size)
             self.store(slot, 0, self.integer(action.number))
             for value, offset in zip(values, action.offsets, strict=True):
                 self.store(slot, offset, value)
-            self.frame.call("ringbuf_submit", record, ir.Constant(I64, 0))
+            self.frame.call("ringbuf_submit", record, none)
 
-        self.when(self.not_null(record), fill, lambda: self.bump(self.maps.lost(), self.frame.zero_key()))
+        self.when(self.not_null(record), fill, otherwise)
 
     def bump(self, counters: Any, key: Any, first: Callable[[], None] | None = None) -> None:
         """Add one to this CPU's counter in an array; `first` is made for the case that it was zero."""

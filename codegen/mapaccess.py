@@ -52,6 +52,10 @@ class MapAccess(Emitter):
         self.typed = typed
         self.storages: dict[Binding, Any] = {}
 
+    def is_control(self, feature: str, params: tuple[Any, ...]) -> bool:
+        """See Emitter."""
+        return self.registry.action(feature).is_control(params)
+
     # ---- scratch variables
 
     def storage(self, binding: Binding) -> Any:

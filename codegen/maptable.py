@@ -8,7 +8,7 @@ from llvmlite import ir
 
 from pytrace.codegen.debuginfo import DebugInfo
 from pytrace.grammar.layout import Layout, layout_of
-from pytrace.grammar.plan import GLOBAL_DATA, LOST, REFUSED, RING, MapSpec, PlanBuilder
+from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, LOST, REFUSED, RING, MapSpec, PlanBuilder
 from pytrace.grammar.spec import Registry
 from pytrace.grammar.types import INT64, UINT32, UINT64, Aggregate, Type, round_up, size_of
 from pytrace.grammar.typing import MapInfo, TypedProgram
@@ -32,6 +32,7 @@ DECLARED = {
     "percpulruhash": "lru_percpu_hash",
 }
 
+CONTROL_BYTES = 1 << 14
 RING_BYTES = 1 << 18  # until the runtime sets what the configuration says
 
 
@@ -83,6 +84,10 @@ class MapTable:
     def ring(self) -> Any:
         """The ring buffer of events."""
         return self._internal(RING, "ringbuf", 0, 0, RING_BYTES)
+
+    def control(self) -> Any:
+        """The ring buffer in reserve for control records."""
+        return self._internal(CONTROL, "ringbuf", 0, 0, CONTROL_BYTES)
 
     def lost(self) -> Any:
         """The counter of records that found no room."""

@@ -231,6 +231,7 @@ GLOBALS = {
 
 # The maps that pytrace itself needs, by their names in the object.
 RING = "events"
+CONTROL = "control"  # ring buffer of control records (exit, clear, …) that found the other one full
 GLOBAL_DATA = "globals"
 LOST = "lost"  # per-CPU array: [0] records that found the ring buffer full
 REFUSED = "refused"  # per-CPU array: updates refused because the map was full, by map number

@@ -234,6 +234,10 @@ class Action(Function):
             emit.finish()
         return None
 
+    def is_control(self, params: tuple[Any, ...]) -> bool:
+        """Whether a record must get through even when the ring buffer is full of others."""
+        return False
+
     def handle(self, action: ActionRecord, values: tuple[Any, ...], session: Session) -> Output | None:
         """Act on one record."""
         raise NotImplementedError(self.name)

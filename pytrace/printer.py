@@ -18,11 +18,19 @@ WARNINGS = frozenset({"warnf", "helper_error", "runtime_error"})
 STDOUT, STDERR = 1, 2
 
 
+class WriteError(Exception):
+    """The output cannot be written; `errno` is EPIPE when its reader is gone."""
+
+    def __init__(self, error: OSError) -> None:
+        self.errno = error.errno or 0
+        super().__init__(f"Failed to write output: {error.strerror}")
+
+
 class Stream:
     """Text to a file descriptor, in the buffering mode of `-B`: `line`, `none` or `full`.
 
     In the mode `line` what holds a newline is written by `settle`, which is called when nothing more waits to
-    be shown: one write(2) for a burst of lines. Methods raise OSError (BrokenPipeError: the reader is gone).
+    be shown: one write(2) for a burst of lines. Methods raise `WriteError`.
     """
 
     def __init__(self, descriptor: int, mode: str = "line") -> None:
@@ -55,13 +63,15 @@ class Stream:
                 data = data[os.write(self._descriptor, data) :]
             except BlockingIOError:  # whoever shares the descriptor has made it non-blocking
                 select.select([], [self._descriptor], [])
+            except OSError as error:
+                raise WriteError(error) from error
 
 
 class Printer(Protocol):
     """Shows outputs."""
 
     def show(self, output: Output) -> None:
-        """Show one output. Raises OSError if it cannot be written."""
+        """Show one output. Raises `WriteError`, as all methods do."""
         ...
 
     def settle(self) -> None:

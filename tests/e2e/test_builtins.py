@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pytrace.api import trace
+from tests.e2e.children import python
 from tests.e2e.programs import begin, run
 
 pytestmark = pytest.mark.root
@@ -66,12 +67,12 @@ def test_pid_in_a_namespace() -> None:
 
 
 @pytest.mark.tag("bi.uid", "bi.gid", "bi.username", "val.username", "type.username")
-def test_user() -> None:
+def test_user(tmp_path: Path) -> None:
     assert numbers("print(uid); print(gid);") == [os.getuid(), os.getgid()]
     assert begin("print(username); @u[username] = 1;") == pwd.getpwuid(os.getuid()).pw_name
     text = "tracepoint:syscalls:sys_enter_getppid /pid == cpid/ { print((uid, gid)); print(username); }"
     become = "import os; os.setgid(12345); os.setuid(54321); os.getppid()"
-    assert run(text, command=f'{sys.executable} -c "{become}"').text.split("\n")[:2] == ["(54321, 12345)", ""]
+    assert run(text, command=python(tmp_path, become)).text.split("\n")[:2] == ["(54321, 12345)", ""]
 
 
 @pytest.mark.tag("bi.comm")
@@ -111,9 +112,9 @@ def test_cgroup() -> None:
 
 
 @pytest.mark.tag("bi.cpid", "bi.has_cpid", "probe.cmd")
-def test_child() -> None:
+def test_child(tmp_path: Path) -> None:
     text = "tracepoint:syscalls:sys_enter_getppid /pid == cpid/ { print((has_cpid, pid == cpid)); }"
-    child = f'{sys.executable} -c "import os; os.getppid()"'
+    child = python(tmp_path, "import os; os.getppid()")
     assert run(text, command=child).text == "(true, true)\n"
     without = run("begin { print((has_cpid, cpid)); }")
     assert without.text == "(false, 0)\n"
@@ -185,9 +186,9 @@ def test_rand() -> None:
 
 
 @pytest.mark.tag("bi.usermode", "probe.usermode")
-def test_usermode() -> None:
+def test_usermode(tmp_path: Path) -> None:
     assert begin("print(usermode);") == "1"
-    child = f'{sys.executable} -c "import os; os.getppid()"'
+    child = python(tmp_path, "import os; os.getppid()")
     text = "tracepoint:syscalls:sys_enter_getppid /pid == cpid/ { print(usermode); }"
     assert run(text, command=child).text == "0\n"
     text = f"uprobe:{LIBC}:getppid /pid == cpid/ {{ print(usermode); }}"
@@ -221,8 +222,8 @@ def test_kstacks_as_keys() -> None:
 
 
 @pytest.mark.tag("bi.ustack", "fn.ustack", "stack.capture", "stack.bpftrace", "val.stack")
-def test_ustack() -> None:
-    child = f'{sys.executable} -c "import os, time; os.getppid(); time.sleep(1)"'
+def test_ustack(tmp_path: Path) -> None:
+    child = python(tmp_path, "import os, time; os.getppid(); time.sleep(1)")
     program = f"uprobe:{LIBC}:getppid /pid == cpid/ {{ print(ustack(1)); print(ustack(raw, 1)); @[ustack(1)] = 1; exit(); }}"
     with trace(program, command=child) as running:
         shown = [o.text for o in running.outputs() if o.kind not in ("attached_probes", "maps_follow")]
@@ -233,8 +234,8 @@ def test_ustack() -> None:
 
 
 @pytest.mark.tag("fn.ustack", "stack.perf")
-def test_ustack_perf() -> None:
-    child = f'{sys.executable} -c "import os, time; os.getppid(); time.sleep(1)"'
+def test_ustack_perf(tmp_path: Path) -> None:
+    child = python(tmp_path, "import os, time; os.getppid(); time.sleep(1)")
     program = f"uprobe:{LIBC}:getppid /pid == cpid/ {{ print(ustack(perf, 1)); exit(); }}"
     with trace(program, command=child) as running:
         shown = "".join(o.text for o in running.outputs() if o.kind == "value")
@@ -242,7 +243,7 @@ def test_ustack_perf() -> None:
 
 
 @pytest.mark.tag("stack.capture", "bi.ustack")
-def test_ustacks_of_two_processes_differ() -> None:
-    child = f'{sys.executable} -c "import os; os.getppid(); os.fork(); os.getppid()"'
+def test_ustacks_of_two_processes_differ(tmp_path: Path) -> None:
+    child = python(tmp_path, "import os; os.getppid(); os.fork(); os.getppid()")
     text = f"uprobe:{LIBC}:getppid {{ @u[ustack(raw, 1)] = count(); }}"
     assert sorted(run(text, command=child).maps["@u"].values()) == [1, 2]

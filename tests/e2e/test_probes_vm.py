@@ -5,6 +5,7 @@ Starting a program takes seconds under emulation, so each test looks at many thi
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -23,17 +24,18 @@ tag = pytest.mark.tag
 
 READS = 7
 SIZE = 4096
+AT_FDCWD = -100  # include/uapi/linux/fcntl.h
 
-# reads its own file a known number of times, and unlinks a file that is not there
+# reads its own file, and fails to make a directory, a known number of times
 WORKLOAD = f"""
 import os, sys
 f = os.open(sys.argv[0], os.O_RDONLY)
 for i in range({READS}):
     os.pread(f, {SIZE}, 0)
-try:
-    os.unlink("/nonexistent-of-pytrace")
-except OSError:
-    pass
+    try:
+        os.mkdir("/nonexistent-of-pytrace/folder", 0o750)
+    except OSError:
+        pass
 """
 
 
@@ -63,17 +65,17 @@ def test_kprobes(command: str) -> None:
         f"kprobe:vfs_read /pid == cpid && arg2 == {SIZE}/ {{ @order = @order * 10 + 2; }}"
         "kretprobe:vfs_read /pid == cpid && @of[tid]/ { @out[func, (int64)retval > 0] = count();"
         " delete(@of, tid); }"
-        "kprobe:ksys_pread64 /pid == cpid/ { @args[arg2, arg3] = count(); }"
-        "kretprobe:do_unlinkat /pid == cpid/ { @error = (int32)retval; }",
+        "kprobe:do_mkdirat /pid == cpid/ { @args[(int32)arg0, (uint16)arg2] = count(); }"
+        "kretprobe:do_mkdirat /pid == cpid/ { @error[(int32)retval] = count(); }",
         command=command,
     ).maps
     assert maps["@in"]["vfs_read", "kprobe:vfs_read"] >= READS
     assert maps["@in"] == {("vfs_read", "kprobe:vfs_read"): sum(maps["@out"].values())}
     assert maps["@ctx"] == {True: sum(maps["@out"].values())}
     assert maps["@out"]["vfs_read", True] >= READS
-    assert maps["@args"][SIZE, 0] == READS
+    assert maps["@args"] == {(AT_FDCWD, 0o750): READS}
     assert maps["@order"] == 12
-    assert maps["@error"] == -2  # ENOENT
+    assert maps["@error"] == {-errno.ENOENT: READS}
 
 
 @tag(
@@ -88,16 +90,16 @@ def test_kprobe_wildcards(command: str) -> None:
     maps = run(
         "kprobe:vfs_re*d /pid == cpid/ { @many[func] = count(); }"
         "kretprobe:vfs_re*d /pid == cpid/ { @back = count(); }"
-        "kprobe:ksys_pre*64, kprobe:vfs_unlin* /pid == cpid/ { @named[probe] = count(); }"
-        "kprobe:vmlinux:ksys_pread64 /pid == cpid/ { @module[probe] = count(); }"
-        "kprobe:ksys_pread64+0 /pid == cpid/ { @offset[probe] = count(); }",
+        "kprobe:do_mk*rat, kprobe:vfs_unlin* /pid == cpid/ { @named[probe] = count(); }"
+        "kprobe:vmlinux:do_mkdirat /pid == cpid/ { @module[probe] = count(); }"
+        "kprobe:do_mkdirat+0 /pid == cpid/ { @offset[probe] = count(); }",
         command=command,
     ).maps
     assert maps["@many"]["vfs_read"] >= READS
     assert maps["@back"] == sum(maps["@many"].values())
-    assert maps["@named"] == {"kprobe:ksys_pread64": READS}
-    assert maps["@module"] == {"kprobe:vmlinux:ksys_pread64": READS}
-    assert maps["@offset"] == {"kprobe:ksys_pread64": READS}
+    assert maps["@named"] == {"kprobe:do_mkdirat": READS}
+    assert maps["@module"] == {"kprobe:vmlinux:do_mkdirat": READS}
+    assert maps["@offset"] == {"kprobe:do_mkdirat": READS}
 
 
 @tag(
@@ -117,29 +119,28 @@ def test_fentry_and_fexit(command: str) -> None:
         " @in[probe, func, str(args.file->f_path.dentry->d_name.name)] = count(); }"
         f"fentry:vmlinux:vfs_read /pid == cpid && args.count == {SIZE}/ {{ @order = @order * 10 + 2; }}"
         "fexit:vfs_read /pid == cpid/ { @out[func, retval <= args.count] = count(); }"
-        "fexit:do_unlinkat /pid == cpid/ { @error = retval; @dfd = args.dfd; }"
-        "kfunc:ksys_pread64 /pid == cpid/ { @all = args; }",
+        "fexit:do_mkdirat /pid == cpid/ { @error[retval, args.dfd] = count(); }"
+        "kfunc:do_mkdirat /pid == cpid/ { @all = args; }",
         command=command,
     ).maps
     assert maps["@in"]["fentry:vmlinux:vfs_read", "vfs_read", name] >= READS
     assert set(maps["@out"]) == {("vfs_read", True)}
     assert maps["@order"] == 12
-    assert maps["@error"] == -2
-    assert maps["@dfd"] == -100  # AT_FDCWD
-    assert (maps["@all"]["count"], maps["@all"]["pos"]) == (SIZE, 0)
+    assert maps["@error"] == {(-errno.ENOENT, AT_FDCWD): READS}
+    assert (maps["@all"]["dfd"], maps["@all"]["mode"]) == (AT_FDCWD, 0o750)
 
 
 @tag("probe.fentry.wildcard", "probe.wildcard.star", "probe.expand.clone")
 def test_fentry_wildcards(command: str) -> None:
     maps = run(
-        "fentry:ksys_pr*64, fentry:vm*:vfs_rea* /pid == cpid/ { @in[probe] = count(); }"
-        "fexit:*:ksys_pread6* /pid == cpid/ { @out[probe, retval] = count(); }",
+        "fentry:do_mk*rat, fentry:vm*:vfs_rea* /pid == cpid/ { @in[probe] = count(); }"
+        "fexit:*:do_mkdira* /pid == cpid/ { @out[probe, retval] = count(); }",
         command=command,
     ).maps
-    assert maps["@in"]["fentry:vmlinux:ksys_pread64"] == READS
+    assert maps["@in"]["fentry:vmlinux:do_mkdirat"] == READS
     assert maps["@in"]["fentry:vmlinux:vfs_read"] >= READS
     assert sum(maps["@out"].values()) == READS
-    assert {probe for probe, _ in maps["@out"]} == {"fexit:vmlinux:ksys_pread64"}
+    assert {probe for probe, _ in maps["@out"]} == {"fexit:vmlinux:do_mkdirat"}
 
 
 @tag("probe.pid", "cli.p-filter")

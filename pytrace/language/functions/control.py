@@ -21,6 +21,9 @@ class Exit(Action):
     parameters = (Param("code", ("integer",), optional=True),)
     stops = True
 
+    def is_control(self, params: tuple[Any, ...]) -> bool:
+        return True
+
     def handle(self, action: ActionRecord, values: tuple[Any, ...], session: Session) -> Output | None:
         session.exit(values[0] & 0xFF if values else 0)
         return None
@@ -30,6 +33,9 @@ class WholeMap(Action):
     """Base of the actions on a whole map."""
 
     parameters = (Param("map", ("map",)),)
+
+    def is_control(self, params: tuple[Any, ...]) -> bool:
+        return True
 
     def fields(self, site: CallSite) -> tuple[Expr, ...]:
         return ()

@@ -216,6 +216,9 @@ class Print(Action):
         top, divisor = (site.integer(i) if len(site) > i else 0 for i in (1, 2))
         return (f"@{site.map(0)}", max(top, 0), max(divisor, 0))
 
+    def is_control(self, params: tuple[Any, ...]) -> bool:
+        return bool(params)  # of a map: it has no data of its own
+
     def handle(self, action: ActionRecord, values: tuple[Any, ...], session: Session) -> Output | None:
         if action.params:
             output = session.map_output(*action.params)
