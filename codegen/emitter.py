@@ -110,10 +110,10 @@ class Emitter:
     def _resize(self, value: Value, type: String | Buffer) -> Value:
         have, want = size_of(value.type), type.size
         if have >= want:
-            return Value(type, value.raw)
+            return Value(type, value.raw, value.align)
         slot = self.scratch(want, zero=True)
-        self.frame.copy_bytes(slot.raw, value.raw, have, 1)
-        return Value(type, slot.raw)
+        self.frame.copy_bytes(slot.raw, value.raw, have, self.alignment(value))
+        return self.at(slot, type)
 
     def _convert_items(self, value: Value, type: Tuple | Record) -> Value:
         items = value.type.items if isinstance(value.type, (Tuple, Record)) else ()
@@ -132,7 +132,7 @@ class Emitter:
         pointer = self.frame.offset(value.raw, offset)
         if is_scalar(type):
             return self.load(Slot(pointer, size_of(type)), 0, type)
-        return Value(type, pointer)
+        return Value(type, pointer, aligned(self.alignment(value), offset))
 
     def arith(self, op: str, a: Value, b: Value) -> Value:
         """See Emit."""
@@ -200,15 +200,15 @@ class Emitter:
 
     def slot(self, value: Value) -> Slot:
         """See Emit."""
-        return Slot(value.raw, size_of(value.type))
+        return Slot(value.raw, size_of(value.type), self.alignment(value))
 
     def at(self, slot: Slot, type: Type) -> Value:
         """See Emit."""
-        return Value(type, slot.raw)
+        return Value(type, slot.raw, slot.align)
 
     def part(self, slot: Slot, offset: int, size: int) -> Slot:
         """See Emit."""
-        return Slot(self.frame.offset(slot.raw, offset), size)
+        return Slot(self.frame.offset(slot.raw, offset), size, aligned(slot.align, offset))
 
     def load(self, slot: Slot, offset: int | Value, type: Type) -> Value:
         """See Emit."""
@@ -230,14 +230,12 @@ class Emitter:
         elif self.is_reference(value.type):
             self.read(Slot(pointer, size), size, value, value.type.space)  # type: ignore[attr-defined]
         else:
-            self.frame.copy_bytes(pointer, value.raw, size, self.alignment(value.type, offset))
+            step = min(self.alignment(value), aligned(slot.align, offset))
+            self.frame.copy_bytes(pointer, value.raw, size, step)
 
-    def alignment(self, type: Type, offset: int = 0) -> int:
-        """The widest access that is aligned for a value of a type at an offset."""
-        step = align_of(type)
-        while offset % step:
-            step //= 2
-        return step
+    def alignment(self, value: Value) -> int:
+        """The widest access that is aligned for the bytes of a value."""
+        return value.align or align_of(value.type)
 
     def is_reference(self, type: Type) -> bool:
         """Whether a value of the type is an address in foreign memory, not bytes in the program's own."""
@@ -255,7 +253,7 @@ class Emitter:
         for start in range(0, size, 8):
             word = int.from_bytes(padded[start : start + 8].ljust(8, b"\0"), "little")
             self.builder.store(ir.Constant(I64, word), self.frame.offset(slot.raw, start), align=8)
-        return Value(String(size), slot.raw)
+        return self.at(slot, String(size))
 
     # ---- control
 
@@ -421,3 +419,8 @@ class Emitter:
         self.send("runtime_warning", [self.convert(code, INT32)], (kind, helper), span)
 
 
+def aligned(align: int, offset: int) -> int:
+    """The alignment of what lies `offset` bytes behind something that is aligned."""
+    while offset % align:
+        align //= 2
+    return align

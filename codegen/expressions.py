@@ -274,7 +274,7 @@ class ExpressionGenerator(MapAccess):
             return value
         slot = self.scratch(size_of(value.type))
         self.store(slot, 0, value)
-        return Value(settled(value.type), slot.raw)
+        return self.at(slot, settled(value.type))
 
     def unary(self, node: Unary) -> Value:
         """`- ! ~ *`"""
@@ -309,7 +309,7 @@ class ExpressionGenerator(MapAccess):
         else:
             code = self.read(slot, size, address, space)
             self.note_read(code, space)
-        return self.load(slot, 0, kind) if is_scalar(kind) else Value(kind, slot.raw)
+        return self.load(slot, 0, kind) if is_scalar(kind) else self.at(slot, kind)
 
     def fetch_direct(self, base: Value, offset: int, kind: Type) -> Value:
         """A value in the program's own memory, by pointer or by its address as a number."""
@@ -355,7 +355,7 @@ class ExpressionGenerator(MapAccess):
             lambda: self.store(slot, 0, self.convert(then(), kind)),
             lambda: self.store(slot, 0, self.convert(otherwise(), kind)),
         )
-        return Value(kind, slot.raw)
+        return self.at(slot, kind)
 
     # ---- casts, members, indexes
 
@@ -368,12 +368,12 @@ class ExpressionGenerator(MapAccess):
             if is_scalar(value.type):
                 slot = self.scratch(8, zero=True)
                 self.store(slot, 0, value)
-                return Value(kind, slot.raw)
+                return self.at(slot, kind)
             return Value(kind, self.own(value).raw)
         if is_scalar(value.type):
             slot = self.scratch(size_of(kind), zero=True)
             self.store(slot, 0, self.convert(value, UINT64))
-            return Value(kind, slot.raw)
+            return self.at(slot, kind)
         return self.convert(value, kind)
 
     def cast_scalar(self, value: Value, kind: Type) -> Value:
@@ -481,7 +481,7 @@ class ExpressionGenerator(MapAccess):
         slot = self.scratch(size_of(kind), zero=True)
         for value, offset in zip(values, offsets_of(kind.items), strict=True):
             self.store(slot, offset, value)
-        return Value(kind, slot.raw)
+        return self.at(slot, kind)
 
     # ---- ++ and --
 

@@ -40,7 +40,6 @@ class Frame:
         self.scratch_peak = 0
         self._live: list[tuple[int, Any]] = []  # objects on the stack: size and place
         self._free: dict[int, list[Any]] = {}  # places on the stack whose object is not needed any more, by size
-        self.scratch_peak = 0
         self._zero_key: Any = None
         names = tuple(argument.name for argument in function.args)
         self.scope = debug.function(function, span, names)
@@ -91,17 +90,42 @@ class Frame:
     def memory(self, size: int, zero: bool) -> Slot:
         """Memory for an object: small ones on the stack, others in this program's scratch entry."""
         room = max(8, round_up(size, 8))
-        if room <= self.on_stack and self.stack_used + room <= STACK_BUDGET:
-            self.stack_used += room
-            slot = Slot(self.alloca(ir.ArrayType(I64, room // 8)), size)
-        else:
-            base = self.builder.load(self.scratch_slot, typ=PTR)
-            slot = Slot(self.offset(base, self.scratch_used), size)
-            self.scratch_used += room
-            self.scratch_peak = max(self.scratch_peak, self.scratch_used)
+        slot = Slot(self._on_stack(room) or self._in_scratch(room), size)
         if zero:
             self.fill_zero(slot.raw, room)
         return slot
+
+    def _on_stack(self, room: int) -> Any | None:
+        """A place on the stack, or None if the object is too large or the stack too full."""
+        if room > self.on_stack:
+            return None
+        free = self._free.get(room)
+        if free:
+            place = free.pop()
+        elif self.stack_used + room <= STACK_BUDGET:
+            self.stack_used += room
+            place = self.alloca(ir.ArrayType(I64, room // 8))
+        else:
+            return None
+        self._live.append((room, place))
+        return place
+
+    def _in_scratch(self, room: int) -> Any:
+        base = self.builder.load(self.scratch_slot, typ=PTR)
+        place = self.offset(base, self.scratch_used)
+        self.scratch_used += room
+        self.scratch_peak = max(self.scratch_peak, self.scratch_used)
+        return place
+
+    @contextmanager
+    def temporaries(self) -> Iterator[None]:
+        """What gets memory inside gives it up at the end: the memory of one statement serves the next."""
+        used, live = self.scratch_used, len(self._live)
+        yield
+        self.scratch_used = used
+        for room, place in self._live[live:]:
+            self._free.setdefault(room, []).append(place)
+        del self._live[live:]
 
     def zero_key(self) -> Any:
         """A 4-byte zero: the key of maps that have one entry."""

@@ -76,7 +76,7 @@ class MapAccess(Emitter):
         place = self.storage(binding)
         if is_scalar(binding.type) or self.is_reference(binding.type) or binding.type == NONE:
             return Value(binding.type, self.builder.load(place, typ=I64))
-        return Value(binding.type, place)
+        return Value(binding.type, place, 8)
 
     def store_variable(self, binding: Binding, value: Value) -> None:
         """Give a scratch variable a value."""
@@ -122,7 +122,7 @@ class MapAccess(Emitter):
             return value
         slot = self.scratch(size_of(value.type))
         self.store(slot, 0, value)
-        return Value(settled(value.type), slot.raw)
+        return self.at(slot, settled(value.type))
 
     def find(self, element: Element) -> Any:
         """The address of an element's value in the kernel's map, or null."""
@@ -187,9 +187,9 @@ class MapAccess(Emitter):
         slot = self.scratch(size_of(kind), zero=True)
         self.when(
             self.not_null(found),
-            lambda: self.frame.copy_bytes(slot.raw, found, size_of(kind), self.alignment(kind)),
+            lambda: self.frame.copy_bytes(slot.raw, found, size_of(kind))  # the kernel aligns values to 8,
         )
-        return Value(kind, slot.raw)
+        return self.at(slot, kind)
 
     def put(self, raw: Any, place: Any) -> None:
         """Store a register into a variable."""

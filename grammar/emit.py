@@ -27,14 +27,16 @@ class Value:
 
     type: Type
     raw: Any
+    align: int = 0  # of the bytes of what is not a scalar, when it is more than the type's own
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """`size` bytes of memory that the program may load from and store to directly."""
+    """`size` bytes of memory, aligned to `align`, that the program may load from and store to directly."""
 
     raw: Any
     size: int
+    align: int = 8
 
 
 class Emit(Protocol):

@@ -14,9 +14,10 @@ from typing import Any
 
 from pytrace.compilation import Compilation, compile_text
 from pytrace.grammar.diagnostics import Diagnostic
-from pytrace.grammar.plan import OnDemand, Plan
+from pytrace.grammar.plan import OnDemand, Plan, UprobeAttach
 from pytrace.grammar.spec import REGISTRY, Output
 from pytrace.options import Options
+from pytrace.runtime import clocks
 from pytrace.runtime.privileges import check_privileges
 from pytrace.runtime.process import Child, Target
 from pytrace.runtime.tracer import Tracer
@@ -94,13 +95,19 @@ class Trace:
         if options.pid is not None:
             self._target = Target(options.pid)
         if options.command is not None:
-            self._child = Child.start(options.command)
-        level = 1 if "verifier" in options.stages else 0
+            # the probes of USDT are found in what a process has mapped, so it must have got as far as its exec
+            self._child = Child.start(options.command, until_exec=self._has_semaphores())
+        level = 2 if "verifier" in options.stages else 0
+        words = {"tai_offset": clocks.measure().tai} if "tai_offset" in self.plan.globals else {}
         self.tracer = Tracer(
-            self.plan, self.compilation.elf, pid=options.pid, child=self._child, log_level=level
+            self.plan, self.compilation.elf, pid=options.pid, child=self._child, globals=words, log_level=level
         )
         self.session = LiveSession(self.plan, self.tracer, REGISTRY, self._queue.append)
         self.tracer.load()
+
+    def _has_semaphores(self) -> bool:
+        places = (a for p in self.plan.programs for a in p.attach)
+        return any(isinstance(a, UprobeAttach) and a.semaphore for a in places)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

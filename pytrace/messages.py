@@ -151,6 +151,6 @@ def _report_internal(error: Exception, messages: Messages, verbose: bool) -> int
 
 
 def interrupted_quietly(unraisable: sys.UnraisableHookArgs) -> None:
-    """For `sys.unraisablehook`: an interrupt that came while C code was calling us back is not worth a traceback."""
+    """For `sys.unraisablehook`: no traceback for an interrupt that came while C code was calling us back."""
     if unraisable.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(unraisable)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import select
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pytrace.grammar.source import encode_text
-from pytrace.grammar.spec import Output
+if TYPE_CHECKING:
+    from pytrace.grammar.spec import Output
 
 FULL_BUFFER = 1 << 16  # bytes that are gathered at most
 
@@ -55,7 +55,7 @@ class Stream:
 
     def flush(self) -> None:
         """Write everything."""
-        data = memoryview(encode_text("".join(self._parts)))
+        data = memoryview("".join(self._parts).encode("utf-8", "surrogateescape"))
         self._parts.clear()
         self._size, self._whole = 0, False
         while data:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from pytrace.arguments import Arguments
+from pytrace.arguments import Arguments, UsageError
 from pytrace.messages import FAILED, NOT_RUNNING, Messages, interrupted_quietly, report
 from pytrace.options import Options
 from pytrace.printer import STDOUT, JsonPrinter, Stream, TextPrinter, WriteError, make_printer
@@ -69,13 +69,14 @@ class Run:
         self._trace: Trace | None = None
         self._running = False
         self._interrupted = False
+        self._stages_shown = False
 
     def run(self, text: str, name: str) -> int:
-        """Run a program; the exit status."""
+        """Run a program; the exit status. Raises `UsageError` when the file of `-o` cannot be opened."""
         self._take_signals()
         with ExitStack() as stack:
+            output = self._open_output(stack)
             try:
-                output = self._open_output(stack)
                 return self._run(text, name, output, stack)
             except KeyboardInterrupt:
                 return NOT_RUNNING
@@ -155,24 +156,29 @@ class Run:
         try:
             descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            raise OutputFileError(f'Failed to open output file: "{path}": {error.strerror}') from error
+            reason = f'ERROR: Failed to open output file: "{path}": {error.strerror}'
+            raise UsageError(reason) from error
         stack.callback(os.close, descriptor)
         return descriptor
 
     def _show_stages(self) -> None:
         """What `-d` asks for, as far as the compiler got."""
         compilation = getattr(self._trace, "compilation", None)
-        wanted, self._arguments = self._arguments.stages, self._arguments
-        if compilation is None or self._running:
+        wanted = self._arguments.stages
+        if compilation is None or self._stages_shown:
             return
+        self._stages_shown = True
         out = Stream(STDOUT, "full")
         for stage, header in STAGE_HEADERS.items():
             if stage in wanted and stage in compilation.stages:
-                text = f"{header}\n{DASHES}\n{compilation.stages[stage]}\n"
+                text = titled(header, compilation.stages[stage])
                 if stage == "ast":
                     self._messages.write(text)
                 else:
                     out.write(text)
+        tracer = getattr(self._trace, "tracer", None)
+        for program, log in tracer.verifier_logs.items() if tracer and "verifier" in wanted else ():
+            out.write(titled(f"BPF verifier log for {program}:", log))
         out.flush()
 
     # ---- signals
@@ -192,8 +198,9 @@ class Run:
         raise KeyboardInterrupt
 
 
-class OutputFileError(Exception):
-    """The file of `-o` cannot be opened."""
+def titled(header: str, text: str) -> str:
+    """One stage of `-d`."""
+    return f"{header}\n{DASHES}\n{text.rstrip()}\n\n"
 
 
 def _show_libbpf(level: int, text: str) -> None:

@@ -203,7 +203,7 @@ class _Reader:
 
     @staticmethod
     def _ours(cursor: Any) -> bool:
-        """Whether a declaration is one of those that we put in front of the text: a line marker names them."""
+        """Whether a declaration is one that we put in front of the text: a line marker names those."""
         return bool(cursor.location.is_in_system_header) and _presumed(cursor.location)[0] == _PRELUDE
 
     def _last_directive(self, name: str) -> str:

@@ -33,10 +33,11 @@ class RingReader:
     def __init__(self, map_fd: int, size: int, watch: Iterable[int] = ()) -> None:
         page = mmap.PAGESIZE
         self._start, self._mask = page, size - 1
-        # one page that we write (how far we have read), then one that the kernel writes (how far it has
-        # written) and the data, mapped twice in a row so that no record is ever in two parts
+        # one page that we write (how far we have read), then one that the kernel writes (how far it has written)
+        # and the data. The kernel offers the data twice in a row, so that no record is ever in two parts; mapping it
+        # once saves as much memory as the ring is large, and only a record at the very end has two parts then.
         self._ours = mmap.mmap(map_fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        self._theirs = mmap.mmap(map_fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        self._theirs = mmap.mmap(map_fd, page + size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._consumed = memoryview(self._ours).cast("Q")
         self._words = memoryview(self._theirs).cast("Q")
         self._waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -78,6 +79,7 @@ class RingReader:
         it. x86 keeps both orders; elsewhere the interpreter's work between two accesses has to.
         """
         data, words, start, mask = self._theirs, self._words, self._start, self._mask
+        end_of_data = start + mask + 1
         records: list[bytes] = []
         take = records.append
         position = self._consumed[0]
@@ -89,7 +91,11 @@ class RingReader:
                     break
                 length &= ~_DISCARDED
             else:
-                take(data[at + _HEADER : at + _HEADER + length])
+                first, last = at + _HEADER, at + _HEADER + length
+                if last <= end_of_data:
+                    take(data[first:last])
+                else:  # it goes on at the beginning
+                    take(data[first:end_of_data] + data[start : start + last - end_of_data])
             position += (length + _HEADER + 7) & ~7
         self._consumed[0] = position
         return records

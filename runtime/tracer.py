@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
-from pytrace.grammar.plan import GLOBAL_DATA, LOST, REFUSED, RING, MapSpec, OnDemand, Plan
+from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, LOST, REFUSED, RING, MapSpec, OnDemand, Plan
 from pytrace.runtime import cpus, libbpf
 from pytrace.runtime.attach import Attacher, AttachFailure
 from pytrace.runtime.bpf_object import BpfObject
@@ -69,6 +69,7 @@ class Tracer:
                 self._object.keep_log(program.symbol)
         self._attacher = Attacher(plan, self._object, child.pid if child else self._pid)
         self._ring: RingReader | None = None
+        self._control: RingReader | None = None
         self._maps: dict[str, LiveMap] = {}
         self._missed: dict[str, int] = {}  # by links that are closed
 
@@ -86,6 +87,9 @@ class Tracer:
                 self._watched.append(os.pidfd_open(self._pid))
             watch = [self._child.pidfd] if self._child else self._watched
             self._ring = RingReader(self._object.map_fd(RING), self._object.map_entries(RING), watch)
+        if self._object.has_map(CONTROL):
+            entries = self._object.map_entries(CONTROL)
+            self._control = RingReader(self._object.map_fd(CONTROL), entries)
 
     def run_on_demand(self, when: str) -> list[int]:
         """Run the programs that are for `when` (`begin`, `end`), in source order; returns their results.
@@ -129,7 +133,9 @@ class Tracer:
         Waits for the first at most `timeout_ms` (0: not at all); the end of the traced process and `wake` end
         the wait. Each record starts with the number of its action.
         """
-        return self._ring.poll(timeout_ms, handler) if self._ring else 0
+        count = self._ring.poll(timeout_ms, handler) if self._ring else 0
+        # control records come here when the ring was full, so after what was in it
+        return count + (self._control.consume(handler) if self._control else 0)
 
     def wake(self) -> None:
         """End the wait of `poll`; for signal handlers."""
@@ -184,9 +190,10 @@ class Tracer:
         self.detach()
         release_all(self._attacher.links, wait)
         self._attacher.links.clear()
-        if self._ring:
-            self._ring.close()
-            self._ring = None
+        for ring in (self._ring, self._control):
+            if ring:
+                ring.close()
+        self._ring = self._control = None
         while self._watched:
             os.close(self._watched.pop())
         self._object.close()

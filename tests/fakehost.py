@@ -35,6 +35,13 @@ LIBC = "/lib/x86_64-linux-gnu/libc.so.6"
 SHELL = "/bin/bash"
 
 
+# struct pt_regs of x86-64, in order
+REGISTERS = (
+    "r15", "r14", "r13", "r12", "bp", "bx", "r11", "r10", "r9", "r8", "ax",
+    "cx", "dx", "si", "di", "orig_ax", "ip", "cs", "flags", "sp", "ss",
+)  # fmt: skip
+
+
 def _kernel(to: Type) -> Pointer:
     return Pointer(to, Space.KERNEL)
 
@@ -103,14 +110,7 @@ STRUCTS: dict[Struct, tuple[Member, ...]] = {
     Struct("in6_addr.in6_u", 16, "union"): members(
         ("u6_addr8", String(16), 0), ("u6_addr16", Array(UINT16, 8), 0), ("u6_addr32", Array(UINT32, 4), 0)
     ),
-    Struct("pt_regs", 168): members(
-        *(
-            (name, UINT64, 8 * slot)
-            for slot, name in enumerate(
-                "r15 r14 r13 r12 bp bx r11 r10 r9 r8 ax cx dx si di orig_ax ip cs flags sp ss".split()
-            )
-        )
-    ),
+    Struct("pt_regs", 168): members(*((name, UINT64, 8 * slot) for slot, name in enumerate(REGISTERS))),
     Struct("bpf_perf_event_data", 184): members(
         ("regs", Struct("pt_regs", 168), 0), ("sample_period", UINT64, 168), ("addr", UINT64, 176)
     ),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import pytest
 
-from pytrace.grammar.host import Host, HostError, UsdtLocation
+from pytrace.grammar.host import HostError, UsdtLocation
 from pytrace.grammar.spec import REGISTRY
 from pytrace.listing import ListingError, list_probes
 from tests.language.probe_world import World
@@ -18,7 +16,7 @@ def listed(
     search: str, world: World | None = None, verbose: bool = False, pid: int | None = None
 ) -> list[str]:
     """The lines of a listing."""
-    return list(list_probes(search, cast("Host", world or World()), REGISTRY, verbose, pid))
+    return list(list_probes(search, world or World(), REGISTRY, verbose, pid))
 
 
 @tag("list.func")
@@ -77,13 +75,13 @@ def test_target(search: str, lines: list[str]) -> None:
 
 def test_usdt() -> None:
     location = UsdtLocation("app", "request", 1, 0, ())
-    world = World(locations=(location, location, UsdtLocation("lib", "done", 2, 0, ())))
+    world = World(probes=(location, location, UsdtLocation("lib", "done", 2, 0, ())))
     assert listed("usdt:/bin/bash:*", world) == ["usdt:/bin/bash:app:request", "usdt:/bin/bash:lib:done"]
     assert listed("usdt:/bin/bash:lib:*", world) == ["usdt:/bin/bash:lib:done"]
 
 
 def test_a_process_adds_its_user_probes() -> None:
-    world = World(files={"*": ["/bin/bash"]})
+    world = World(files={"*": ("/bin/bash",)})
     assert listed("readline", world) == []
     assert listed("readline", world, pid=7) == ["uprobe:/bin/bash:readline"]
 
@@ -124,7 +122,7 @@ def test_what_the_kernel_lacks_is_said_when_asked_for() -> None:
     with pytest.raises(HostError, match="no kprobes"):
         listed("kprobe:vfs_*", world)
     warnings: list[str] = []
-    assert list(list_probes("vfs_read", cast("Host", world), REGISTRY, warn=warnings.append)) == []
+    assert list(list_probes("vfs_read", world, REGISTRY, warn=warnings.append)) == []
     assert [w.split()[0] for w in warnings] == ["fentry", "kprobe"]
     assert listed("sched_switch", world) == [
         "rawtracepoint:vmlinux:sched_switch",

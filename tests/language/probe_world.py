@@ -10,7 +10,7 @@ from pytrace.grammar.attachpoint import split
 from pytrace.grammar.config import Config
 from pytrace.grammar.diagnostics import Diagnostics
 from pytrace.grammar.emit import Emit, Slot, Value
-from pytrace.grammar.host import Event, Host, HostError, Prototype, Symbol, UsdtLocation
+from pytrace.grammar.host import Event, HostError, Prototype, Symbol, UsdtLocation
 from pytrace.grammar.source import Source
 from pytrace.grammar.spec import REGISTRY, Context, ProbeType, Target
 from pytrace.grammar.types import (
@@ -27,40 +27,27 @@ from pytrace.grammar.types import (
     size_of,
 )
 from pytrace.language.probes import __all__ as PROBE_MODULES
+from tests.fakehost import FakeHost
 
 assert PROBE_MODULES  # importing them fills the registry
 
 TASK = Pointer(Struct("task_struct", 9000))
 FILE = Pointer(Struct("file", 200))
-COMMON = Member("common_type", Int(2), 0, text="unsigned short common_type")
-
-
-def event(category: str, name: str, *fields: Member) -> Event:
-    """A tracepoint."""
-    return Event(category, name, (COMMON, *fields))
-
-
-EVENTS = (
-    event(
-        "sched",
-        "sched_process_exec",
+EVENTS = {
+    ("sched", "sched_process_exec"): (
         Member("filename", UINT64, 8, data_loc=True, text="__data_loc char[] filename"),
     ),
-    event(
-        "sched",
-        "sched_switch",
+    ("sched", "sched_switch"): (
         Member("prev_comm", String(16), 8, text="char prev_comm[16]"),
         Member("prev_pid", Int(4, True), 24, text="pid_t prev_pid"),
     ),
-    event("sched", "sched_waking", Member("comm", String(16), 12, text="char comm[16]")),
-    event(
-        "syscalls",
-        "sys_enter_openat",
+    ("sched", "sched_waking"): (Member("comm", String(16), 12, text="char comm[16]"),),
+    ("syscalls", "sys_enter_openat"): (
         Member("filename", Pointer(Int(1, True)), 24, text="const char * filename"),
         Member("flags", UINT64, 32, text="int flags"),
     ),
-    event("syscalls", "sys_exit_openat", Member("ret", Int(8, True), 16, text="long ret")),
-)
+    ("syscalls", "sys_exit_openat"): (Member("ret", Int(8, True), 16, text="long ret"),),
+}
 
 FUNCTIONS = {
     ("vmlinux", "vfs_read"): Prototype(
@@ -99,70 +86,32 @@ SYMBOLS = (
 
 
 @dataclass
-class World:
-    """A machine with a handful of everything."""
+class World(FakeHost):
+    """A machine with a handful of everything, whose names the tests know. Every path has the same symbols."""
 
-    features: set[str] = field(default_factory=lambda: {"btf", "kprobe", "fentry"})
-    files: dict[str, list[str]] = field(
-        default_factory=lambda: {"/bin/bash": ["/bin/bash"], "bash": ["/bin/bash"]}
+    tracepoints: dict[tuple[str, str], tuple[Member, ...]] = field(default_factory=lambda: dict(EVENTS))
+    functions: dict[tuple[str, str], Prototype] = field(default_factory=lambda: dict(FUNCTIONS))
+    raw: dict[str, Prototype] = field(default_factory=lambda: dict(RAW))
+    files: dict[str, tuple[str, ...]] = field(
+        default_factory=lambda: {"/bin/bash": ("/bin/bash",), "bash": ("/bin/bash",)}
     )
-    locations: tuple[UsdtLocation, ...] = ()
+    addresses: dict[str, int] = field(default_factory=lambda: {"notrace_function": 0xFFFF0000})
+    probes: tuple[UsdtLocation, ...] = ()
     tracefs: bool = True
-    listed: int = 0  # how often a long list was read
 
     def event(self, category: str, name: str) -> Event | None:
         if not self.tracefs:
             raise HostError("tracefs is not mounted")
-        return next((e for e in EVENTS if (e.category, e.name) == (category, name)), None)
+        return FakeHost.event(self, category, name)
 
-    def events(self) -> list[tuple[str, str]]:
-        self.listed += 1
-        return [(e.category, e.name) for e in EVENTS]
-
-    def kernel_function(self, name: str, module: str = "") -> bool:
-        return any(f == name and module in ("", m) for m, f in FUNCTIONS)
-
-    def kernel_functions(self) -> list[tuple[str, str]]:
-        self.listed += 1
-        return sorted([*FUNCTIONS, ("vmlinux", "vfs_split.part.0")])
-
-    def function_prototype(self, name: str, module: str = "") -> Prototype | None:
-        return next((p for (m, f), p in FUNCTIONS.items() if f == name and module in ("", m)), None)
-
-    def function_prototypes(self) -> list[tuple[str, str]]:
-        self.listed += 1
-        return sorted(FUNCTIONS)
-
-    def raw_tracepoint(self, name: str) -> Prototype | None:
-        return RAW.get(name)
-
-    def raw_tracepoints(self) -> list[tuple[str, str]]:
-        self.listed += 1
-        return sorted((p.module, n) for n, p in RAW.items())
-
-    def binaries(self, target: str, pid: int | None = None) -> Sequence[str]:
-        return self.files.get(target, [])
+    def kernel_functions(self) -> Sequence[tuple[str, str]]:
+        return [*FakeHost.kernel_functions(self), ("vmlinux", "vfs_split.part.0")]
 
     def symbols(self, path: str) -> Sequence[Symbol]:
         return SYMBOLS
 
     def usdt(self, path: str) -> Sequence[UsdtLocation]:
-        return self.locations
-
-    def kernel_address(self, symbol: str) -> int | None:
-        return 0xFFFF0000 if symbol == "notrace_function" else None
-
-    def find_type(self, name: str, kind: str = "") -> Type | None:
-        return Struct(name, 168) if kind == "struct" else None
-
-    def members(self, struct: Struct) -> tuple[Member, ...]:
-        return (Member("ip", UINT64, 128),) if struct.name == "pt_regs" else ()
-
-    def enumerator(self, name: str) -> None:
-        return None
-
-    def has(self, feature: str) -> bool:
-        return feature in self.features
+        return self.probes
 
 
 @dataclass
@@ -200,8 +149,7 @@ def expand(
     point = split(text)
     kind = REGISTRY.probe_type(point.parts[0])
     assert isinstance(kind, ProbeType), text
-    host = cast("Host", world or World())
-    context = Context(host, Config(**config), Diagnostics(), pid=pid, unsafe=unsafe)
+    context = Context(world or World(), Config(**config), Diagnostics(), pid=pid, unsafe=unsafe)
     targets = kind.targets(point, Source("stdin", text).span(0, len(text)), context)
     return Expanded(targets, context.diagnostics)
 

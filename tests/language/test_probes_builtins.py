@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import cast
 
 import pytest
 
 from pytrace.grammar import analyse
 from pytrace.grammar.config import Config
 from pytrace.grammar.diagnostics import CompileError, Diagnostics
-from pytrace.grammar.host import Host
 from pytrace.grammar.source import Source
 from pytrace.grammar.spec import REGISTRY, Context
 from pytrace.grammar.types import UINT64, Int, Opaque, Pointer, Space, String, Type
@@ -23,7 +21,7 @@ tag = pytest.mark.tag
 def check(text: str) -> tuple[list[str], dict[str, Type]]:
     """The messages for a program, and the types of its maps."""
     diagnostics = Diagnostics()
-    context = Context(cast("Host", World()), Config(), diagnostics)
+    context = Context(World(), Config(), diagnostics)
     try:
         program = analyse.parse(Source("stdin", text), REGISTRY, diagnostics)
         typed = analyse.analyse(program, REGISTRY, context)

@@ -31,7 +31,7 @@ def test_uprobe(text: str, attach: UprobeAttach) -> None:
 
 def test_uprobe_wildcards() -> None:
     assert expand("uprobe:bash:read*").names == ["uprobe:/bin/bash:readline", "uprobe:/bin/bash:read_all"]
-    world = World(files={"/opt/*": ["/opt/a", "/opt/b"]})
+    world = World(files={"/opt/*": ("/opt/a", "/opt/b")})
     assert expand("uprobe:/opt/*:main", world).names == ["uprobe:/opt/a:main", "uprobe:/opt/b:main"]
     assert expand("uprobe:bash:da*").names == []  # not a function
 
@@ -78,7 +78,7 @@ def test_uprobe_offsets_with_unsafe() -> None:
 
 @tag("err.ap.multi-target")
 def test_several_binaries_without_a_wildcard() -> None:
-    found = expand("uprobe:sh:main", World(files={"sh": ["/bin/sh", "/usr/local/bin/sh"]}))
+    found = expand("uprobe:sh:main", World(files={"sh": ("/bin/sh", "/usr/local/bin/sh")}))
     assert found.names == ["uprobe:/bin/sh:main"]
     assert found.warnings == [
         "err.ap.multi-target: attaching to uprobe target file '/bin/sh' but matched 2 binaries"
@@ -86,7 +86,7 @@ def test_several_binaries_without_a_wildcard() -> None:
 
 
 def test_uprobe_with_a_process_may_leave_the_file_out() -> None:
-    world = World(files={"/proc/7/exe": ["/bin/bash"]})
+    world = World(files={"/proc/7/exe": ("/bin/bash",)})
     assert expand("uprobe:readline", world, pid=7).names == ["uprobe:/bin/bash:readline"]
 
 
@@ -121,7 +121,7 @@ LOCATIONS = (
 
 def places(text: str) -> list[tuple[str, int, bool]]:
     """Name, offset and whether it counts, of each place."""
-    found = expand(text, World(locations=LOCATIONS))
+    found = expand(text, World(probes=LOCATIONS))
     attaches = [t.attach for t in found.targets]
     return [(a.name, a.offset, a.counted) for a in attaches if isinstance(a, UprobeAttach)]
 
@@ -134,20 +134,20 @@ def test_usdt() -> None:
     assert places("usdt:bash::request") == both
     assert places("usdt:bash:l*:done") == [("usdt:/bin/bash:lib:done", 0x800, True)]
     assert len(places("usdt:bash:*")) == 4
-    (target, _) = expand("usdt:bash:request", World(locations=LOCATIONS)).targets
+    (target, _) = expand("usdt:bash:request", World(probes=LOCATIONS)).targets
     assert isinstance(target.attach, UprobeAttach)
     assert target.attach.semaphore == 0x4010
     assert (target.section, target.space) == ("uprobe", Space.USER)
 
 
 def test_usdt_with_a_process_may_leave_the_file_out() -> None:
-    world = World(files={"/proc/7/exe": ["/bin/bash"]}, locations=LOCATIONS)
+    world = World(files={"/proc/7/exe": ("/bin/bash",)}, probes=LOCATIONS)
     assert len(expand("usdt:request", world, pid=7).targets) == 2
     assert len(expand("usdt::lib:done", world, pid=7).targets) == 1
 
 
 def test_usdt_that_is_not_there() -> None:
-    found = expand("usdt:bash:requets", World(locations=LOCATIONS))
+    found = expand("usdt:bash:requets", World(probes=LOCATIONS))
     assert (found.targets, found.errors) == ([], [])
     assert found.warnings == ["err.ap.nomatch: No matches for usdt bash:requets. Skipping."]
     assert found.hints == ["Did you mean 'request'?"]
@@ -157,7 +157,7 @@ def test_usdt_that_is_not_there() -> None:
 
 @tag("probe.usdt.args")
 def test_usdt_arguments_follow_their_description() -> None:
-    target = expand("usdt:bash:request", World(locations=LOCATIONS)).targets[0]
+    target = expand("usdt:bash:request", World(probes=LOCATIONS)).targets[0]
     machine = Machine(
         registers(ax=0xAAAA_FFFF_FFFE, bp=0x1008, bx=0x2000, cx=3),
         {0x1000: struct.pack("<h", -5), 0x2000 + 12 + 16: struct.pack("<Q", 77)},

@@ -18,7 +18,6 @@ from pytrace.grammar.spec import CallSite, Emit, Slot, Value
 from pytrace.grammar.types import UINT64, Array, Int, Pointer, Space, size_of
 
 HIGHEST = (1 << 64) - 1
-CHUNK = 64  # bytes that are compared before looking whether it is over
 
 
 def space_of(site: CallSite, index: int) -> Space:
@@ -86,35 +85,26 @@ def _parameter_text(site: CallSite, node: Expr) -> bytes | None:
 def equal_prefix(emit: Emit, a: Slot, b: Slot, count: int) -> Value:
     """Whether two texts agree in their first `count` bytes, or up to a NUL in both before that.
 
-    Eight bytes at a time; after each CHUNK it goes on only if there was neither a difference nor a NUL.
-    With z from `lowest_nul`, `z ^ (z - 1)` covers the NUL and the bytes before it.
+    Eight bytes at a time, until there is a difference or a NUL. With z from `lowest_nul`, `z ^ (z - 1)`
+    covers the NUL and the bytes before it.
     """
-    state = emit.scratch(8)  # not zero after a difference
-    zero = hidden_zero(emit)
+    different = emit.scratch(8)  # the bits in which the last words differ
 
-    def chunk(start: int) -> None:
-        end = min(start + CHUNK, count)
-        different, ended, offset = emit.integer(0), emit.integer(0), start
-        before = emit.integer(HIGHEST)
-        while offset < end:
-            step = next(s for s in (8, 4, 2, 1) if s <= end - offset)
-            left = emit.load(a, offset, Int(step))
-            difference = emit.arith("^", left, emit.load(b, offset, Int(step)))
-            nul = lowest_nul(emit, left, step)
-            upto = emit.arith("^", nul, emit.arith("-", nul, emit.integer(1)))
-            seen = emit.arith("&", emit.arith("&", difference, upto), before)
-            different = emit.arith("|", different, seen)
-            ended = emit.arith("|", ended, nul)
-            before = emit.arith("&", before, emit.arith("-", nonzero(emit, nul, zero), emit.integer(1)))
-            offset += step
-        emit.store(state, 0, different)
-        if end < count:
-            emit.when(
-                emit.compare("==", emit.arith("|", different, ended), emit.integer(0)), lambda: chunk(end)
-            )
+    def compare(offset: int) -> None:
+        step = next(s for s in (8, 4, 2, 1) if s <= count - offset)
+        left = emit.load(a, offset, Int(step))
+        difference = emit.arith("^", left, emit.load(b, offset, Int(step)))
+        nul = lowest_nul(emit, left, step)
+        upto = emit.arith("^", nul, emit.arith("-", nul, emit.integer(1)))
+        seen = emit.arith("&", difference, upto)
+        emit.store(different, 0, seen)
+        if offset + step < count:
+            undecided = emit.compare("==", emit.arith("|", seen, nul), emit.integer(0))
+            emit.when(undecided, lambda: compare(offset + step))
 
-    chunk(0)
-    return emit.compare("==", emit.load(state, 0, UINT64), emit.integer(0))
+    if count:
+        compare(0)
+    return emit.compare("==", emit.load(different, 0, UINT64), emit.integer(0))
 
 
 def lowest_nul(emit: Emit, word: Value, size: int) -> Value:

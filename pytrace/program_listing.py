@@ -1,0 +1,53 @@
+"""`-l FILE` and `-l -e PROGRAM`: the probes of a program after expansion of its wildcards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from pytrace.compilation import live_host
+from pytrace.grammar import analyse
+from pytrace.grammar.diagnostics import Diagnostics
+from pytrace.grammar.host import Host
+from pytrace.grammar.plan import OnDemand
+from pytrace.grammar.settings import effective_config
+from pytrace.grammar.source import Source
+from pytrace.grammar.spec import REGISTRY, Context, Target
+from pytrace.options import Options
+
+
+def list_program(
+    text: str, name: str, options: Options, verbose: bool = False, host: Host | None = None
+) -> Iterator[str]:
+    """The lines of the listing, in source order, with parameters if `verbose`.
+
+    Probes that the tracer runs itself (begin, end) are left out. Raises `CompileError`, `HostError`.
+    """
+    import pytrace.language  # noqa: F401  (features register themselves)
+
+    host = host or live_host(options)
+    diagnostics = Diagnostics()
+    program = analyse.parse(Source(name, text), REGISTRY, diagnostics)
+    environment = {**os.environ, **dict(options.environment)}
+    config = effective_config(program.config, environment, diagnostics)
+    context = Context(
+        host, config, diagnostics, options.parameters, options.pid,
+        options.command is not None, options.unsafe,
+    )  # fmt: skip
+    typed = [part for probe in program.probes for part in analyse.expand(probe, REGISTRY, context)]
+    diagnostics.raise_errors()
+    for target in (target for part in typed for target in part.targets):
+        if not isinstance(target.attach, OnDemand):
+            yield from _lines(target, host, verbose)
+
+
+def _lines(target: Target, host: Host, verbose: bool) -> Iterator[str]:
+    kind = target.type
+    found = target.name.removeprefix(f"{kind.name}:")
+    # what comes from a short fixed list is shown as that list shows it: `interval:s:`
+    short = f"{found.partition(':')[0]}:"
+    if short in kind.search(short, host, None):
+        found = short
+    yield f"{kind.name}:{found}"
+    if verbose:
+        yield from (f"    {line}" for line in kind.describe(found, host))
