@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from pytrace.codegen.loops import LoopGenerator
+from pytrace.grammar.check_statements import innermost
 from pytrace.grammar.emit import Value
 from pytrace.grammar.nodes import (
     Assign,
@@ -138,13 +139,22 @@ class StatementGenerator(LoopGenerator):
         """`target = value`, `target op= value`"""
         value = self.typed.expansions.get(node, node.value)
         if isinstance(node.target, (Map, MapElement)):
-            site = self.typed.sites.get(node.value)
+            call = innermost(node.value)
+            site = self.typed.sites.get(call)
             if not node.op and site is not None and isinstance(site.feature, Aggregation):
-                self.update_aggregate(node.target, cast("Call | Identifier", node.value))
+                self.lead_in(node.value)
+                self.update_aggregate(node.target, cast("Call | Identifier", call))
                 return
             self.write_map(node.target, self.value(value))
             return
         self.store_variable(self.typed.variables[node.target], self.value(value))
+
+    def lead_in(self, node: Expr) -> None:
+        """The statements in a block (in a block …) before its value."""
+        while isinstance(node, Block) and node.value is not None:
+            for statement in node.statements:
+                self.statement(statement)
+            node = node.value
 
     # ---- jumps and loops
 

@@ -7,11 +7,26 @@ from dataclasses import replace
 from pytrace.grammar import attachpoint
 from pytrace.grammar.check_statements import StatementChecker
 from pytrace.grammar.diagnostics import Diagnostics, did_you_mean
-from pytrace.grammar.nodes import AttachText, Call, Identifier, MapDeclaration, Node, Probe, Program, walk
+from pytrace.grammar.nodes import (
+    AttachText,
+    Call,
+    Function,
+    Identifier,
+    Import,
+    Macro,
+    MapDeclaration,
+    Node,
+    Probe,
+    Program,
+    walk,
+)
 from pytrace.grammar.source import Source
 from pytrace.grammar.spec import Context, Registry, Target
-from pytrace.grammar.types import NONE, Type
+from pytrace.grammar.types import NONE, Aggregate, Type
 from pytrace.grammar.typing import MapInfo, ProgramTypes, TypedProbe, TypedProgram
+
+# kinds of map declarations; those with values for each CPU hold aggregations, the others everything else
+MAP_KINDS = {"hash": False, "lruhash": False, "percpuhash": True, "percpulruhash": True}
 
 ROUNDS = 50  # of inference, until nothing changes any more
 
@@ -25,6 +40,7 @@ def parse(source: Source, registry: Registry, diagnostics: Diagnostics) -> Progr
 
 def analyse(program: Program, registry: Registry, context: Context) -> TypedProgram:
     """Expand the attach points, find all types and check the program; raises CompileError."""
+    refuse_unsupported(program, context)
     source = ProgramTypes(context.host)
     read_c_definitions(program, source, context)
     maps = declared_maps(program, context)
@@ -35,6 +51,19 @@ def analyse(program: Program, registry: Registry, context: Context) -> TypedProg
     checked = infer(typed, maps, registry, context, source)
     context.diagnostics.raise_errors()
     return TypedProgram(tuple(checked), maps, source)
+
+
+def refuse_unsupported(program: Program, context: Context) -> None:
+    """Say plainly which parts of the language are still missing."""
+    for item in (*program.imports, *program.items):
+        match item:
+            case Macro():
+                context.diagnostics.error("err.feature", "macro is not supported yet", item.span)
+            case Function():
+                context.diagnostics.error("err.feature", "fn is not supported yet", item.span)
+            case Import():
+                context.diagnostics.error("err.feature", "import is not supported yet", item.span)
+    context.diagnostics.raise_errors()
 
 
 # ---------------------------------------------------------------- definitions
@@ -57,6 +86,13 @@ def declared_maps(program: Program, context: Context) -> dict[str, MapInfo]:
     for item in program.items:
         if isinstance(item, MapDeclaration):
             maps.setdefault(item.map.name, MapInfo(item.map.name, declaration=item, first=item.span))
+            if item.kind not in MAP_KINDS:
+                context.diagnostics.error(
+                    "err.type.mapkind",
+                    f"Invalid bpf map type: {item.kind}",
+                    item.span,
+                    hints=(f"Valid map types: {', '.join(MAP_KINDS)}",),
+                )
     return maps
 
 
@@ -176,7 +212,17 @@ def check_maps(maps: dict[str, MapInfo], context: Context) -> None:
     for info in maps.values():
         if info.declaration is not None and not info.assigned and info.first == info.declaration.span:
             context.diagnostics.warning("warn.name.map-unused", f"Unused map: {info.label}", info.declaration.span)
-        if info.value == NONE and info.assigned:
+        declared = info.declaration
+        if declared is not None and info.value != NONE and declared.kind in MAP_KINDS:
+            if MAP_KINDS[declared.kind] != isinstance(info.value, Aggregate):
+                fitting = "hash" if MAP_KINDS[declared.kind] else "percpuhash"
+                context.diagnostics.error(
+                    "err.type.mapkind",
+                    f"Incompatible map types. Type from declaration: {declared.kind}. "
+                    f"Type from value/key type: {fitting}",
+                    declared.span,
+                )
+        if info.value == NONE and info.assigned and not context.diagnostics.errors:
             context.diagnostics.error(
                 "err.name.map", f"The type of {info.label} cannot be determined", info.first
             )

@@ -96,6 +96,7 @@ class CallChecker(OperatorChecker):
             )
         if feature.reads_context and site.in_loop:
             site.error("err.builtin.in-for", f"'{node.name}' builtin is not allowed in a for-loop")
+            good = False
         site.type = feature.type(site) if good else feature.returns
         if isinstance(site.type, Struct) and site.type.kind == "args":
             site.type = self.source.argument_struct(self.typed.target)
@@ -128,7 +129,7 @@ class CallChecker(OperatorChecker):
             self.decide_scalar(name, False, name.span)
             self.check_key(name, argument)
             return self.map_info(name).key
-        return self.infer(argument)
+        return self.need_value(argument, self.infer(argument))
 
     def _is_value(self, node: Identifier) -> bool:
         return self.source.enumerator(node.name) is not None and node.name not in self.registry.functions

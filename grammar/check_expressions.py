@@ -6,7 +6,7 @@ from typing import cast
 
 from pytrace.grammar.check_calls import CallChecker
 from pytrace.grammar.check_operators import replace_space
-from pytrace.grammar.diagnostics import did_you_mean
+from pytrace.grammar.diagnostics import CompileError, Diagnostics, did_you_mean
 from pytrace.grammar.literals import LiteralError, parse_integer
 from pytrace.grammar.nodes import (
     AddressOf,
@@ -41,7 +41,7 @@ from pytrace.grammar.nodes import (
     Variable,
 )
 from pytrace.grammar.promote import literal_type, promote
-from pytrace.grammar.source import encode_text
+from pytrace.grammar.source import Source, encode_text
 from pytrace.grammar.types import (
     BOOL,
     INT8,
@@ -132,8 +132,10 @@ class ExpressionChecker(CallChecker):
                 return self.set(node, kind, value)
             case Block() | If():
                 return self.infer_block_value(node)
-            case TypeOf() | TypeInfo():
-                return self.error("err.syntax.expr", "A type cannot be used as a value here", node)
+            case TypeOf():
+                return self.set(node, self.error("err.syntax.expr", "A type cannot be used as a value here", node))
+            case TypeInfo():
+                return self.set(node, self.error("err.feature", "typeinfo is not supported yet", node))
             case _:
                 raise AssertionError(f"no such expression: {node}")
 
@@ -172,11 +174,8 @@ class ExpressionChecker(CallChecker):
         if found is not None:
             kind, value = found
             return self.set(node, EnumType(kind.name, 8, kind.signed), value)
-        expansion = self.expand_macro(node)
-        if expansion is not None:
-            kind_of_macro = self.infer(expansion)
-            self.typed.expansions[node] = expansion
-            return self.set(node, kind_of_macro, self.constant(expansion))
+        if node.name in self.source.c.macros:
+            return self.infer_macro(node)
         words = [name for name, f in self.registry.functions.items() if f.bare]
         return self.set(
             node,
@@ -188,17 +187,30 @@ class ExpressionChecker(CallChecker):
             ),
         )
 
-    def expand_macro(self, node: Identifier) -> Expr | None:
-        """The expression that a C macro stands for."""
-        text = self.source.c.macros.get(node.name)
-        if text is None:
-            return None
+    def infer_macro(self, node: Identifier) -> Type:
+        """A C macro: the expression that its replacement text forms takes its place."""
+        if node.name in self.expanding:
+            chain = " -> ".join((*self.expanding, node.name))
+            return self.set(node, self.error("err.name.cmacro", f"Macro recursion: {chain}", node))
+        expansion = self.typed.expansions.get(node) or self.parse_macro(node)
+        if expansion is None:
+            problem = f"unable to expand macro as an expression: {node.name}"
+            return self.set(node, self.error("err.name.cmacro", problem, node))
+        self.typed.expansions[node] = expansion
+        self.expanding.append(node.name)
+        kind = self.infer(expansion)
+        self.expanding.pop()
+        return self.set(node, kind, self.constant(expansion))
+
+    def parse_macro(self, node: Identifier) -> Expr | None:
+        """The tree of a C macro's replacement text; None if that is no expression."""
+        from pytrace.grammar.parser import parse_expression  # not loaded when a compiled program is run again
+
+        text = Source(node.name, self.source.c.macros[node.name])
         try:
-            value = parse_integer(text.strip("()"))
-        except LiteralError:
-            self.error("err.name.cmacro", f"unable to expand macro as an expression: {node.name}", node)
-            return Integer(node.span, 0)
-        return Integer(node.span, value)
+            return parse_expression(text, self.registry.builtin_words(), Diagnostics())
+        except CompileError:
+            return None
 
     def infer_variable(self, node: Variable) -> Type:
         """A scratch variable that is read."""
@@ -234,11 +246,8 @@ class ExpressionChecker(CallChecker):
     def check_key(self, name: Map, key: Expr) -> None:
         """Unify the type of a key expression with the map's key type."""
         info = self.map_info(name)
-        kind = self.member_type(key)
+        kind = self.member_type(key, "Value '{}' cannot be used as a map key.")
         if kind == NONE:
-            return
-        if isinstance(kind, Aggregate):
-            self.error("err.type.agg-assign", f"Value '{kind}' cannot be used as a map key.", key)
             return
         merged = promote(replace_space(info.key), replace_space(kind))
         if merged is None:
@@ -251,15 +260,13 @@ class ExpressionChecker(CallChecker):
             return
         info.key = merged
 
-    def member_type(self, node: Expr) -> Type:
-        """The type of what becomes part of a key, tuple or record: castable aggregations are integers there."""
-        kind = self.infer(node)
-        if isinstance(kind, Aggregate) and not self.registry.aggregation(kind).castable:
-            self.error("err.type.agg-in-tuple", f"Map type {kind} cannot exist inside a tuple.", node)
-            return NONE
-        if kind == NONE and isinstance(node, (Call, Identifier)) and node in self.typed.sites:
-            self.error("err.type.assign", f"'{node.name}' has no value", node)
-        return self.number(kind)
+    def member_type(self, node: Expr, refusal: str = "Map type {} cannot exist inside a tuple.") -> Type:
+        """The type of what becomes a key, or part of a tuple or record: castable aggregations are integers there."""
+        kind = self.operand(node)
+        if isinstance(kind, Aggregate):
+            code = "err.type.agg-in-tuple" if refusal.startswith("Map") else "err.type.agg-assign"
+            return self.error(code, refusal.format(kind), node)
+        return kind
 
     def infer_address(self, node: AddressOf) -> Type:
         """`&$v`, `&@m`: a kernel address."""

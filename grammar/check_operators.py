@@ -8,12 +8,13 @@ from pytrace.grammar.checker import Checker
 from pytrace.grammar.diagnostics import Label
 from pytrace.grammar.fold import FoldError, fold_binary, fold_unary
 from pytrace.grammar.nodes import Binary, Expr, IncDec, Map, MapElement, Node, Ternary, Unary, Variable
-from pytrace.grammar.promote import arithmetic_type, is_signed, literal_type, promote
+from pytrace.grammar.promote import arithmetic_type, is_signed, literal_type, promote, settled
 from pytrace.grammar.types import (
     BOOL,
     INT64,
     NONE,
     UINT64,
+    VOID,
     Aggregate,
     Array,
     Bool,
@@ -44,12 +45,15 @@ class OperatorChecker(Checker):
         """Numbers that arithmetic works on."""
         return isinstance(kind, (Int, EnumType, Bool))
 
+    def operand(self, node: Expr) -> Type:
+        """The type of an operand: it must have a value, and a castable aggregation is a number."""
+        return self.number(self.need_value(node, self.infer(node)))
+
     # ---- binary
 
     def infer_binary(self, node: Binary) -> Type:
         """`left op right`"""
-        left = self.number(self.infer(node.left))
-        right = self.number(self.infer(node.right))
+        left, right = self.operand(node.left), self.operand(node.right)
         a, b = self.constant(node.left), self.constant(node.right)
         if a is not None and b is not None:
             folded = self._fold(node, a, b)
@@ -80,11 +84,8 @@ class OperatorChecker(Checker):
         return self.set(node, String(len(value) + 1), value)
 
     def _logical(self, node: Binary, left: Type, right: Type) -> Type:
-        for side, kind in ((node.left, left), (node.right, right)):
-            if not isinstance(kind, (Int, EnumType, Bool, Pointer)):
-                self._bad_operator(node, left, right)
-                return self.set(node, BOOL)
-            del side
+        if not all(isinstance(kind, (Int, EnumType, Bool, Pointer)) for kind in (left, right)):
+            self._unfit(node, left, right)
         return self.set(node, BOOL)
 
     def _comparison(self, node: Binary, left: Type, right: Type) -> Type:
@@ -92,8 +93,8 @@ class OperatorChecker(Checker):
         match left, right:
             case (Int() | EnumType() | Bool(), Int() | EnumType() | Bool()):
                 pass
-            case (Pointer(), Pointer()):
-                if promote(left, right) is None:
+            case (Pointer(to=a), Pointer(to=b)):
+                if settled(a) != settled(b) and VOID not in (a, b):
                     self.warning("warn.type.ptrcmp", f"comparison of distinct pointer types: {left}, {right}", node)
             case (Pointer(), Int() | Bool()) | (Int() | Bool(), Pointer()):
                 pass
@@ -109,14 +110,20 @@ class OperatorChecker(Checker):
             case (Tuple() | Record() | Stack() | Struct(), _) if equality:
                 if promote(replace_space(left), replace_space(right)) is None:
                     self._mismatch(node, left, right)
-            case _ if type(left) is type(right):
-                self._bad_operator(node, left, right)
             case _:
-                self._mismatch(node, left, right)
+                self._unfit(node, left, right)
         return self.set(node, BOOL)
 
     def _labels(self, node: Binary, left: Type, right: Type) -> tuple[Label, Label]:
         return Label(node.left.span, f"left ({left})"), Label(node.right.span, f"right ({right})")
+
+    def _unfit(self, node: Binary, left: Type, right: Type) -> None:
+        """Operands that an operator cannot work on: of unlike types, or of a type that it does not know."""
+        alike = type(left) is type(right) or (self._plain(left) and self._plain(right))
+        if alike or isinstance(left, Pointer) or isinstance(right, Pointer):
+            self._bad_operator(node, left, right)
+        else:
+            self._mismatch(node, left, right)
 
     def _mismatch(self, node: Binary, left: Type, right: Type) -> None:
         self.error(
@@ -152,14 +159,14 @@ class OperatorChecker(Checker):
                     )
                 return self.set(node, arithmetic_type(node.op, left, right))
             case _:
-                self._bad_operator(node, left, right)
+                self._unfit(node, left, right)
                 return self.set(node, INT64)
 
     # ---- unary
 
     def infer_unary(self, node: Unary) -> Type:
         """`- ! ~ *`"""
-        kind = self.number(self.infer(node.operand))
+        kind = self.operand(node.operand)
         if node.op == "*":
             return self.infer_deref(node, kind)
         value = self.constant(node.operand)
@@ -226,7 +233,7 @@ class OperatorChecker(Checker):
                     f"The {node.op} operator can not be used on expressions of type '{kind}'",
                     node,
                 )
-                result = INT64
+                return self.set(node, INT64)
         self.store_target(node.target, result, node)
         return self.set(node, result)
 
@@ -268,7 +275,7 @@ class OperatorChecker(Checker):
 
     def check_condition(self, node: Expr, kind: Type) -> None:
         """A condition must be an integer, bool or pointer; a literal string is folded."""
-        if kind == NONE or isinstance(kind, (Int, EnumType, Bool, Pointer)):
+        if isinstance(kind, (Int, EnumType, Bool, Pointer)) or self.need_value(node, kind) == NONE:
             return
         if isinstance(kind, String) and self.constant(node) is not None:
             return

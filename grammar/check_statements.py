@@ -11,7 +11,6 @@ from pytrace.grammar.nodes import (
     Binary,
     Block,
     Call,
-    Cast,
     Discard,
     Expr,
     ExprStatement,
@@ -28,8 +27,6 @@ from pytrace.grammar.nodes import (
     Range,
     Return,
     Statement,
-    TypeAnnotation,
-    TypeName,
     Unroll,
     Variable,
     While,
@@ -38,6 +35,7 @@ from pytrace.grammar.promote import assignable, fits, loses, promote
 from pytrace.grammar.spec import Action, Aggregation
 from pytrace.grammar.types import (
     NONE,
+    VOID,
     Aggregate,
     EnumType,
     Int,
@@ -68,7 +66,11 @@ class StatementChecker(ExpressionChecker):
                 self.warning("warn.flow.unreachable", "Unreachable statement.", statement)
             self.check(statement)
             ended = ended or self.ends(statement)
-        return self.infer_value(block.value) if block.value is not None else NONE
+        if block.value is None:
+            return NONE
+        if ended:
+            self.warning("warn.flow.unreachable", "Unreachable statement.", block.value)
+        return self.infer_value(block.value)
 
     def infer_value(self, node: Expr) -> Type:
         """The value of a block."""
@@ -86,7 +88,7 @@ class StatementChecker(ExpressionChecker):
         if isinstance(node, Block):
             return self.set(node, self.check_block(node))
         self.check_condition(node.condition, self.infer(node.condition))
-        then = self.check_block(node.then)
+        then = self.set(node.then, self.check_block(node.then))
         if node.otherwise is None:
             return self.set(node, NONE)
         otherwise = self.infer_block_value(node.otherwise)
@@ -148,6 +150,8 @@ class StatementChecker(ExpressionChecker):
         if site is not None and site.feature.discardable:
             site.discarded = True
             return
+        if site is None and isinstance(value, Call):  # it was wrong, which was said already
+            return
         self.warning("warn.stmt.discard", "Return value discarded.", value)
 
     def check_if(self, node: If) -> None:
@@ -178,11 +182,22 @@ class StatementChecker(ExpressionChecker):
             self.store(node.target, self.infer(operation), node, operation)
             return
         if isinstance(node.target, (Map, MapElement)):
-            feature = self.registry.functions.get(getattr(node.value, "name", ""))
-            if isinstance(feature, Aggregation) and isinstance(node.value, (Call, Identifier)):
-                self.check_aggregation(node, feature, node.value)
+            value = innermost(node.value)
+            feature = self.registry.functions.get(getattr(value, "name", ""))
+            if isinstance(feature, Aggregation) and isinstance(value, (Call, Identifier)):
+                self.check_aggregation_in(node.value, node, feature, value)
                 return
         self.store(node.target, self.infer(node.value), node, node.value)
+
+    def check_aggregation_in(self, outer: Expr, node: Assign, feature: Aggregation, call: Call | Identifier) -> None:
+        """`@m = count()`, or a block that ends with the call."""
+        if not isinstance(outer, Block) or outer.value is None:
+            self.check_aggregation(node, feature, call)
+            return
+        with self.scope():
+            for statement in outer.statements:
+                self.check(statement)
+            self.check_aggregation_in(outer.value, node, feature, call)
 
     def _compound(self, node: Assign) -> Binary:
         """`x op= y` as `x op y`; made once for each statement, so that its type is found again."""
@@ -259,8 +274,8 @@ class StatementChecker(ExpressionChecker):
             if kind != NONE:
                 self.map_mismatch(info.label, kind, info.value, node)
             return
-        if isinstance(kind, Void):
-            self.error("err.type.assign", f"Value '{kind}' cannot be stored in a map", node)
+        if kind == VOID or (value is not None and kind == NONE and self.valueless(value)):
+            self.error("err.type.assign", f"Value '{kind}' cannot be stored in a map.", node)
             return
         merged = promote(replace_space(info.value), replace_space(kind))
         if merged is None:
@@ -295,9 +310,6 @@ class StatementChecker(ExpressionChecker):
         binding = self.find(target.name)
         if binding is None:
             binding = self.bind(target)
-        elif binding.loop:
-            self.error("err.type.assign", f"The loop variable ${target.name} cannot be assigned", node)
-            return
         self.typed.variables[target] = binding
         binding.assigned = True
         self.widen(binding, kind, node, value)
@@ -305,13 +317,11 @@ class StatementChecker(ExpressionChecker):
 
     def widen(self, binding: Binding, kind: Type, node: Node, value: Expr | None) -> None:
         """Let a variable hold values of one more type."""
-        if isinstance(kind, Void) or (kind == NONE and value is not None and value in self.typed.sites):
-            site = self.typed.sites.get(value) if value is not None else None
-            if isinstance(kind, Void) or (site is not None and isinstance(site.feature, Action)):
-                self.error("err.type.vardecl", f"Value '{kind}' cannot be assigned to a scratch variable.", node)
+        if kind == VOID or (value is not None and kind == NONE and self.valueless(value)):
+            self.error("err.type.vardecl", f"Value '{kind}' cannot be assigned to a scratch variable.", node)
             return
         label = f"${binding.name}"
-        if binding.declared and not (isinstance(binding.type, String) and binding.type.size == 0):
+        if binding.declared:
             constant = self.constant(value) if value is not None else None
             if not assignable(kind, binding.type) or (
                 isinstance(constant, int) and isinstance(binding.type, Int) and not fits(constant, binding.type)
@@ -338,8 +348,8 @@ class StatementChecker(ExpressionChecker):
         )
 
     def warn_conversion(self, kind: Type, target: Type, value: Expr) -> None:
-        """Warn of an implicit conversion that may lose or reinterpret a number; a cast silences it."""
-        if not isinstance(value, Cast) and loses(kind, target):
+        """Warn of an implicit conversion that may lose or reinterpret a number; a cast to the target avoids it."""
+        if loses(kind, target):
             self.warning(
                 "warn.type.intcast",
                 f"Type '{kind}' is being cast to '{target}', which may cause unexpected results. "
@@ -355,22 +365,18 @@ class StatementChecker(ExpressionChecker):
         self.typed.variables[node.variable] = binding
         if node.type is not None:
             declared = self.resolve(node.type)
-            if isinstance(declared, (Aggregate, Void)) or self._aggregate_name(node.type):
-                self.error("err.type.vardecl", f"Invalid variable declaration type: {declared}", node)
+            if isinstance(declared, (Aggregate, Void)):
+                self.error("err.type.vardecl", f"Invalid variable declaration type: {declared}", node.type)
+                declared = NONE
+            if declared == NONE:  # an error was reported, and there is nothing more to say
+                binding.assigned = True
                 return
-            if not (isinstance(declared, String) and declared.size == 0 and binding.type != NONE):
+            binding.declared = declared != String(0)
+            if binding.declared or binding.type == NONE:
                 binding.type = declared
-            binding.declared = True
         if node.value is not None:
             self.store_variable(node.variable, kind, node, node.value)
         self.set(node.variable, binding.type)
-
-    def _aggregate_name(self, kind: TypeAnnotation) -> bool:
-        return isinstance(kind, TypeName) and kind.name.endswith("_t") and any(
-            kind.name in (f"{f.name}_t", f"u{f.name}_t")
-            for f in self.registry.functions.values()
-            if isinstance(f, Aggregation)
-        )
 
     # ---- loops
 
@@ -407,9 +413,9 @@ class StatementChecker(ExpressionChecker):
         with self.scope():
             binding = self.bind(node.variable)
             binding.loop = binding.assigned = binding.used = True
-            binding.type = kind
+            binding.type = promote(binding.type, kind) or kind
             self.typed.variables[node.variable] = binding
-            self.set(node.variable, kind)
+            self.set(node.variable, binding.type)
             self.loop_depth += 1
             self.check_discarded(node.body)
             self.loop_depth -= 1
@@ -438,3 +444,8 @@ class StatementChecker(ExpressionChecker):
         return Tuple((info.key, self.number(value)))
 
 
+def innermost(node: Expr) -> Expr:
+    """The expression whose value a block (in a block …) has; any other expression itself."""
+    while isinstance(node, Block) and node.value is not None:
+        node = node.value
+    return node

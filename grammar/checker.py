@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from pytrace.grammar import promote as rules
 from pytrace.grammar.diagnostics import Diagnostics, Label, did_you_mean
-from pytrace.grammar.nodes import Expr, For, Map, MapElement, Node, TypeName, TypeOf, Variable
+from pytrace.grammar.nodes import Block, Expr, For, If, Map, MapElement, Node, TypeName, TypeOf, Variable
 from pytrace.grammar.source import Span
-from pytrace.grammar.spec import Constant, Context, Registry
+from pytrace.grammar.spec import Aggregation, Constant, Context, Registry
 from pytrace.grammar.types import (
     BOOL,
     INT64,
@@ -57,6 +57,7 @@ class Checker:
         self.diagnostics = Diagnostics()
         self.typed: TypedProbe
         self.scopes: list[dict[str, Binding]] = []
+        self.expanding: list[str] = []  # the C macros that we are in
         self.loop_depth = 0
         self.loops: list[For] = []  # the `for` loops that we are in
 
@@ -103,6 +104,25 @@ class Checker:
     def constant(self, node: Expr) -> Constant | None:
         """The value of an expression that is known while compiling."""
         return self.typed.constants.get(node)
+
+    def valueless(self, node: Expr) -> bool:
+        """Whether an expression (whose type was inferred) is one that never has a value."""
+        match node:
+            case Block(value=value):
+                return value is None or self.valueless(value)
+            case If(then=then, otherwise=otherwise):
+                return otherwise is None or self.valueless(then) or self.valueless(otherwise)
+            case _:
+                site = self.typed.sites.get(node)
+                return site is not None and site.type in (NONE, VOID) and site.feature.returns == NONE and not (
+                    self.diagnostics.errors
+                )
+
+    def need_value(self, node: Expr, kind: Type) -> Type:
+        """Report an operand that has no value."""
+        if kind in (NONE, VOID) and self.valueless(node):
+            return self.error("err.type.assign", f"'{shortened(node.span.text)}' has no value", node)
+        return kind
 
     # ---- scopes
 
@@ -232,6 +252,9 @@ class Checker:
             return plain[node.name]
         if node.name in self.registry.kinds:
             return self.registry.kinds[node.name].type_named()
+        aggregate = self._aggregate_named(node.name)
+        if aggregate is not None:
+            return aggregate
         if node.name in C_INTEGERS:
             return C_INTEGERS[node.name]
         found = self.source.find_type(node.name)
@@ -245,6 +268,14 @@ class Checker:
             )
             return NONE
         return found
+
+    def _aggregate_named(self, name: str) -> Aggregate | None:
+        """`count_t`, `usum_t` and so on; those with buckets have no name in programs."""
+        for word in (name.removesuffix("_t"), name.removesuffix("_t").removeprefix("u")):
+            feature = self.registry.functions.get(word)
+            if name.endswith("_t") and isinstance(feature, Aggregation) and not feature.bucketed:
+                return Aggregate(word, name, word == name.removesuffix("_t"))
+        return None
 
     def with_space(self, kind: Type, space: Space) -> Type:
         """The type of something that lies in, or points into, a memory."""
@@ -298,6 +329,12 @@ class Checker:
     def element_key(self, element: Map | MapElement) -> Expr | None:
         """The key of a map element; None for a scalar map."""
         return element.key if isinstance(element, MapElement) else None
+
+
+def shortened(text: str, most: int = 40) -> str:
+    """A piece of the program for use in a message."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def settle(kind: Type) -> Type:

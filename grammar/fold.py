@@ -38,7 +38,8 @@ def fold_binary(op: str, a: Constant, b: Constant) -> Constant | None:
         return bool(a) or bool(b)
     if isinstance(a, bytes) or isinstance(b, bytes):
         return a + b if op == "+" and isinstance(a, bytes) and isinstance(b, bytes) else None
-    return _checked(_arithmetic(op, int(a), int(b)))
+    value = _checked(_arithmetic(op, int(a), int(b)))
+    return bool(value) if isinstance(a, bool) and isinstance(b, bool) else value
 
 
 def _arithmetic(op: str, a: int, b: int) -> int:

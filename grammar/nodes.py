@@ -12,11 +12,15 @@ from dataclasses import dataclass, fields
 from pytrace.grammar.source import Span
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Node:
     """Base of all nodes."""
 
     span: Span
+
+    def __repr__(self) -> str:  # one for all: making one for each of 50 classes costs time at every start
+        shown = (f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if not f.name.endswith("span"))
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 class Expr(Node):
@@ -40,61 +44,61 @@ class Item(Node):
 # ---------------------------------------------------------------- literals and names
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Integer(Expr):
     """An integer literal; its spelling is `span.text`."""
 
     value: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class StringLiteral(Expr):
     """A string literal with its escapes resolved."""
 
     value: bytes
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Boolean(Expr):
     """`true` or `false`."""
 
     value: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Positional(Expr):
     """`$1`, `$2`, …"""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class PositionalCount(Expr):
     """`$#`"""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Identifier(Expr):
     """A bare word: builtin value, enumerator, macro, keyword-like argument."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Variable(Expr):
     """`$name`; `name` is without the `$`."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Map(Expr):
     """`@name` without a key; `name` is without the `@`, empty for the anonymous map."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class MapElement(Expr):
     """`@name[key]`; `@name[a, b]` has a `TupleExpr` as key."""
 
@@ -105,7 +109,7 @@ class MapElement(Expr):
 # ---------------------------------------------------------------- types
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TypeName(Node):
     """`struct task_struct *`, `int8[4]`: a name and post-fix parts, `"*"`, a count, or None for `[]`."""
 
@@ -114,7 +118,7 @@ class TypeName(Node):
     suffixes: tuple[str | int | None, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TypeOf(Expr):
     """`typeof(x)`: usable as a type, and as an argument of macros."""
 
@@ -127,7 +131,7 @@ TypeAnnotation = TypeName | TypeOf
 # ---------------------------------------------------------------- operators
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Binary(Expr):
     """`left op right`"""
 
@@ -136,7 +140,7 @@ class Binary(Expr):
     right: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Unary(Expr):
     """Prefix `- ! ~ *`"""
 
@@ -144,7 +148,7 @@ class Unary(Expr):
     operand: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class IncDec(Expr):
     """`++` or `--` before (`prefix`) or after a variable or map."""
 
@@ -153,14 +157,14 @@ class IncDec(Expr):
     target: Variable | Map | MapElement
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class AddressOf(Expr):
     """`&$v`, `&@m`"""
 
     target: Variable | Map
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Ternary(Expr):
     """`condition ? then : otherwise`; `then` is None for `a ?: b`."""
 
@@ -169,7 +173,7 @@ class Ternary(Expr):
     otherwise: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Cast(Expr):
     """`(type)operand`"""
 
@@ -177,7 +181,7 @@ class Cast(Expr):
     operand: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Field(Expr):
     """`operand.name`, or `operand->name` when `arrow`"""
 
@@ -186,7 +190,7 @@ class Field(Expr):
     arrow: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TupleField(Expr):
     """`operand.N`"""
 
@@ -194,7 +198,7 @@ class TupleField(Expr):
     index: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Index(Expr):
     """`operand[index]` of anything but a map"""
 
@@ -202,7 +206,7 @@ class Index(Expr):
     index: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Call(Expr):
     """`name(arguments)`; `name_span` covers the name alone."""
 
@@ -211,14 +215,14 @@ class Call(Expr):
     name_span: Span
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TupleExpr(Expr):
     """`(a, b)`, `(a,)`, `()`"""
 
     items: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class RecordExpr(Expr):
     """`(name = expr, …)`"""
 
@@ -226,14 +230,14 @@ class RecordExpr(Expr):
     items: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class SizeOf(Expr):
     """`sizeof(type or expression)`"""
 
     operand: TypeName | Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class OffsetOf(Expr):
     """`offsetof(type or expression, path)`"""
 
@@ -241,21 +245,21 @@ class OffsetOf(Expr):
     path: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TypeInfo(Expr):
     """`typeinfo(type or expression)`"""
 
     operand: TypeName | Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Comptime(Expr):
     """`comptime operand`"""
 
     operand: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Block(Expr):
     """`{ statements value }`; `value` is the last expression without `;`, or None."""
 
@@ -263,7 +267,7 @@ class Block(Expr):
     value: Expr | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class If(Expr):
     """`if condition { } else { }`, as statement and as expression"""
 
@@ -275,7 +279,7 @@ class If(Expr):
 # ---------------------------------------------------------------- statements
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Let(Statement):
     """`let $v: type = value;`"""
 
@@ -284,7 +288,7 @@ class Let(Statement):
     value: Expr | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Assign(Statement):
     """`target = value`, or `target op= value` with `op` the operator without `=` (empty for plain)."""
 
@@ -293,35 +297,35 @@ class Assign(Statement):
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Discard(Statement):
     """`_ = value;`"""
 
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ExprStatement(Statement):
     """An expression whose value is thrown away; `if` and bare blocks too."""
 
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Jump(Statement):
     """`break` or `continue`"""
 
     word: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Return(Statement):
     """`return value;`"""
 
     value: Expr | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class While(Statement):
     """`while (condition) { }`"""
 
@@ -329,7 +333,7 @@ class While(Statement):
     body: Block
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Unroll(Statement):
     """`unroll (count) { }`"""
 
@@ -337,7 +341,7 @@ class Unroll(Statement):
     body: Block
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Range(Node):
     """`start..end` of a for loop"""
 
@@ -345,7 +349,7 @@ class Range(Node):
     end: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class For(Statement):
     """`for ($v : iterable) { }`"""
 
@@ -354,7 +358,7 @@ class For(Statement):
     body: Block
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ImportStatement(Statement):
     """`import "path";` inside a block"""
 
@@ -364,12 +368,12 @@ class ImportStatement(Statement):
 # ---------------------------------------------------------------- top level
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class CText(Item):
     """A preprocessor line or a struct/union/enum definition, verbatim in `span.text`."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Setting(Node):
     """`name = value` of the config block; a bare word is a string."""
 
@@ -377,28 +381,28 @@ class Setting(Node):
     value: int | bool | str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Config(Item):
     """`config = { … }`"""
 
     settings: tuple[Setting, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Import(Item):
     """`import "path";` at the top level"""
 
     path: bytes
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class AttachText(Node):
     """One attach point as raw text, quotes, `$N` and all; see `attachpoint.split`."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Probe(Item):
     """`attach points /predicate/ { body }`"""
 
@@ -407,7 +411,7 @@ class Probe(Item):
     body: Block
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Macro(Item):
     """`macro name(parameters) { body }`"""
 
@@ -416,7 +420,7 @@ class Macro(Item):
     body: Block
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Parameter(Node):
     """`$name: type` of a function"""
 
@@ -424,7 +428,7 @@ class Parameter(Node):
     type: TypeAnnotation
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Function(Item):
     """`fn name(parameters): type { body }`"""
 
@@ -434,7 +438,7 @@ class Function(Item):
     body: Block
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class MapDeclaration(Item):
     """`let @name = kind(entries);`"""
 
@@ -443,7 +447,7 @@ class MapDeclaration(Item):
     entries: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Program(Node):
     """A whole program; `items` are probes, macros, functions and map declarations in source order."""
 

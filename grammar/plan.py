@@ -224,6 +224,7 @@ GLOBALS = {
     "child_pid": "process id of the -c child, 0 without one",
     "target_pid": "process id given with -p, 0 without one",
     "cpus": "number of possible CPUs",
+    "zero": "0, of which neither the optimiser nor the verifier knows",
     "tai_offset": "CLOCK_TAI minus CLOCK_BOOTTIME in nanoseconds",
     "pid_ns_dev": "device of the PID namespace that the tracer runs in; 0 when it is the initial one",
     "pid_ns_ino": "inode of that namespace",

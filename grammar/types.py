@@ -87,7 +87,7 @@ class String(Type):
     size: int
 
     def __str__(self) -> str:
-        return f"string[{self.size}]"
+        return f"string[{self.size}]" if self.size else "string"
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,9 +255,7 @@ def _short(arguments: Arguments, word: str, argv: list[str]) -> Arguments:
     return arguments
 
 
-def _apply(
-    arguments: Arguments, option: Option, name: str, value: str | None, argv: list[str]
-) -> Arguments:
+def _apply(arguments: Arguments, option: Option, name: str, value: str | None, argv: list[str]) -> Arguments:
     """One option with its argument, which may be the next word."""
     if not option.argument:
         return option.change(arguments, "")

@@ -119,9 +119,7 @@ def _list(arguments: Arguments, messages: Messages) -> int:
                 f"Treating '{search}' as a search pattern."
             )
         host = LiveHost(arguments.include_dirs, arguments.include, arguments.unsafe)
-        found = list_probes(
-            search, host, REGISTRY, arguments.verbose, arguments.pid, messages.warning
-        )
+        found = list_probes(search, host, REGISTRY, arguments.verbose, arguments.pid, messages.warning)
         return _print(messages, (f"{line}\n" for line in found))
     except Exception as error:
         return report(error, messages, arguments.verbose)

@@ -82,8 +82,8 @@ RETVAL = "The retval builtin can only be used with 'kretprobe' and 'uretprobe' a
         ),
         (
             "kprobe:vfs_read { @ = args.file }",
-            "err.builtin.args: The args builtin can only be used with tracepoint, rawtracepoint, fentry/fexit, and"
-            " uprobe probes (kprobe used here)",
+            "err.builtin.args: The args builtin can only be used with tracepoint, rawtracepoint,"
+            " fentry/fexit, and uprobe probes (kprobe used here)",
         ),
         (
             "fentry:vfs_wide { @ = args.a1 }",

@@ -82,7 +82,8 @@ def test_anonymous_members_and_unions() -> None:
 @tag("type.struct.attr")
 def test_attributes() -> None:
     found = read(
-        "struct a { char c; int x; } __attribute__((packed));\nstruct b { int x; } __attribute__((aligned(64)));"
+        "struct a { char c; int x; } __attribute__((packed));\n"
+        "struct b { int x; } __attribute__((aligned(64)));"
     )
     assert layout(found, "a") == [("c", INT8, 0), ("x", INT32, 1)]
     assert found.structs["b"].size == 64
@@ -102,7 +103,8 @@ def test_bit_fields() -> None:
 @tag("type.string.chararray", "type.array.flex")
 def test_arrays() -> None:
     found = read(
-        "#include <stdint.h>\nstruct a { char s[16]; int8_t i[4]; uint8_t u[4]; int m[2][3]; char *p[2]; int f[]; };"
+        "#include <stdint.h>\n"
+        "struct a { char s[16]; int8_t i[4]; uint8_t u[4]; int m[2][3]; char *p[2]; int f[]; };"
     )
     assert [m.type for m in found.members["a"]] == [
         String(16),
@@ -153,7 +155,8 @@ def test_the_macro_that_tells_of_btf() -> None:
 @tag("type.cdef.btf-mix")
 def test_kernel_types_need_no_include() -> None:
     found = read(
-        "struct a { u32 x; struct task_struct *t; bool b; atomic_t c; struct list_head l; enum pid_type p; u8 d[6]; };"
+        "struct a { u32 x; struct task_struct *t; bool b; atomic_t c;"
+        " struct list_head l; enum pid_type p; u8 d[6]; };"
     )
     assert found.structs == {"a": Struct("a", 56)}
     assert layout(found, "a") == [

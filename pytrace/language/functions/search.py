@@ -25,7 +25,9 @@ def find_text(emit: Emit, site: CallSite) -> Value:
     """The index of the first place where the needle is in the haystack, or ABSENT.
 
     Each word of the needle is compared, under its mask, with a window of 8 bytes that moves over the
-    haystack: at every position one byte comes in at its upper end.
+    haystack: at every position one byte comes in at its upper end. There is one branch for each position,
+    since the verifier lists those that it has still to follow and gives up at 8192 of them
+    (kernel/bpf/verifier.c, BPF_COMPLEXITY_LIMIT_JMP_SEQ).
     """
     needle = _needle(emit, site)
     size = size_of(site.types[0])
@@ -37,6 +39,7 @@ def find_text(emit: Emit, site: CallSite) -> Value:
             _push(emit, window, emit.load(text, 8 * number + at, UINT8))
     result = emit.scratch(8)
     emit.store(result, 0, emit.integer(ABSENT & HIGHEST))
+    zero = hidden_zero(emit)
 
     def look(position: Value) -> Value:
         different = emit.integer(0)
@@ -45,13 +48,19 @@ def find_text(emit: Emit, site: CallSite) -> Value:
             seen = _push(emit, window, emit.load(text, at, UINT8))
             other = emit.arith("&", emit.arith("^", seen, word), mask)
             different = emit.arith("|", different, other)
-        hit = emit.compare("==", different, emit.integer(0))
-        emit.when(hit, lambda: emit.store(result, 0, position))
+        hit = _is_zero(emit, different, zero)
+        # from ABSENT to the position by one multiplication
+        step = emit.arith("*", hit, emit.arith("-", position, emit.integer(ABSENT & HIGHEST)))
+        emit.store(result, 0, emit.arith("+", emit.arith("+", step, emit.integer(ABSENT & HIGHEST)), zero))
         first = emit.arith("&", emit.load(windows[0], 0, UINT64), emit.integer(0xFF))
-        return emit.select(hit, hit, emit.compare("==", first, emit.integer(0)))
+        return emit.arith("|", hit, _is_zero(emit, first, zero))
 
     emit.repeat(size, look)
     return emit.load(result, 0, INT64)
+
+
+def _is_zero(emit: Emit, word: Value, zero: Value) -> Value:
+    return emit.arith("^", nonzero(emit, word, zero), emit.integer(1))
 
 
 def _push(emit: Emit, window: Slot, byte: Value) -> Value:

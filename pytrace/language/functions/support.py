@@ -119,12 +119,13 @@ def lowest_nul(emit: Emit, word: Value, size: int) -> Value:
 
 
 def hidden_zero(emit: Emit) -> Value:
-    """A zero that the optimiser does not know: CPU numbers are below 1 << 31.
+    """A zero that neither the optimiser nor the verifier knows.
 
-    With it `nonzero` stays arithmetic. The optimiser would make a branch of each, and the verifier follow all
-    combinations of them.
+    With it `nonzero` stays arithmetic, where the optimiser would make branches, whose combinations the
+    verifier would follow. A number to which it was added has no known value, so that paths which differ in
+    it are one path to the verifier.
     """
-    return emit.arith("&", emit.helper("get_smp_processor_id"), emit.integer(1 << 31))
+    return emit.global_word("zero")
 
 
 def nonzero(emit: Emit, word: Value, zero: Value) -> Value:
