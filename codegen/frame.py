@@ -95,6 +95,13 @@ class Frame:
             self.fill_zero(slot.raw, room)
         return slot
 
+    def scratch_memory(self, size: int) -> Any:
+        """Zeroed memory in the scratch entry, however small."""
+        room = round_up(size, 8)
+        place = self._in_scratch(room)
+        self.fill_zero(place, room)
+        return place
+
     def _on_stack(self, room: int) -> Any | None:
         """A place on the stack, or None if the object is too large or the stack too full."""
         if room > self.on_stack:

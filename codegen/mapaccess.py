@@ -62,7 +62,11 @@ class MapAccess(Emitter):
         """Where a variable lies: a register-sized word for scalars and references, else its bytes."""
         if binding not in self.storages:
             kind = binding.type
-            if is_scalar(kind) or self.is_reference(kind) or kind == NONE:
+            if binding.carried:
+                # The verifier follows what is on the stack through every round of a loop, which may not come to an
+                # end; of what is in scratch memory it knows nothing.
+                place = self.frame.scratch_memory(max(8, size_of(kind)))
+            elif is_scalar(kind) or self.is_reference(kind) or kind == NONE:
                 place = self.frame.alloca(I64)
                 with self.builder.goto_block(self.frame.prologue):
                     self.builder.store(ir.Constant(I64, 0), place)

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pytrace.grammar import attachpoint
 from pytrace.grammar.check_statements import StatementChecker
-from pytrace.grammar.diagnostics import Diagnostics, did_you_mean
+from pytrace.grammar.diagnostics import Diagnostics
+from pytrace.grammar.expand import expand
 from pytrace.grammar.nodes import (
-    AttachText,
-    Call,
     Function,
-    Identifier,
     Import,
     Macro,
     MapDeclaration,
     Node,
-    Probe,
     Program,
-    walk,
 )
 from pytrace.grammar.source import Source
-from pytrace.grammar.spec import Context, Registry, Target
+from pytrace.grammar.spec import Context, Registry
 from pytrace.grammar.types import NONE, Aggregate, Type
 from pytrace.grammar.typing import MapInfo, ProgramTypes, TypedProbe, TypedProgram
 
@@ -44,9 +39,7 @@ def analyse(program: Program, registry: Registry, context: Context) -> TypedProg
     source = ProgramTypes(context.host)
     read_c_definitions(program, source, context)
     maps = declared_maps(program, context)
-    typed = []
-    for probe in program.probes:
-        typed += expand(probe, registry, context)
+    typed = expand(program, registry, context)
     context.diagnostics.raise_errors()
     checked = infer(typed, maps, registry, context, source)
     context.diagnostics.raise_errors()
@@ -94,62 +87,6 @@ def declared_maps(program: Program, context: Context) -> dict[str, MapInfo]:
                     hints=(f"Valid map types: {', '.join(MAP_KINDS)}",),
                 )
     return maps
-
-
-# ---------------------------------------------------------------- attach points
-
-
-def expand(probe: Probe, registry: Registry, context: Context) -> list[TypedProbe]:
-    """One typed probe for each program that a block needs."""
-    targets: list[Target] = []
-    for text in probe.attach_points:
-        targets += attach_targets(text, registry, context)
-    if not targets and not context.diagnostics.errors:
-        span = probe.attach_points[0].span
-        context.diagnostics.warning(
-            "err.ap.none",
-            "Probe has no valid attach points. It is being removed which may cause issues with program behavior.",
-            span,
-        )
-    return group(probe, targets, registry)
-
-
-def attach_targets(text: AttachText, registry: Registry, context: Context) -> list[Target]:
-    """What one attach point of the source expands to."""
-    point = attachpoint.split_node(text, context.parameters, context.diagnostics)
-    if point is None:
-        return []
-    kind = registry.probe_type(point.parts[0])
-    if kind is None:
-        context.diagnostics.error(
-            "err.ap.type",
-            f"Invalid probe type: {point.parts[0]}",
-            text.span,
-            hints=did_you_mean(point.parts[0], registry.probes),
-        )
-        return []
-    return kind.targets(point, text.span, context)
-
-
-def group(probe: Probe, targets: list[Target], registry: Registry) -> list[TypedProbe]:
-    """Let one program serve many targets where the block cannot tell them apart."""
-    if uses_target(probe, registry):
-        return [TypedProbe(probe, (target,)) for target in targets]
-    groups: dict[object, list[Target]] = {}
-    for number, target in enumerate(targets):
-        key = (target.type.name, target.section, target.space) if target.type.groupable else number
-        groups.setdefault(key, []).append(target)
-    return [TypedProbe(probe, tuple(members)) for members in groups.values()]
-
-
-def uses_target(probe: Probe, registry: Registry) -> bool:
-    """Whether a block uses something that differs from one attach point to the next."""
-    for node in walk(probe):
-        if isinstance(node, (Call, Identifier)):
-            feature = registry.functions.get(node.name)
-            if feature is not None and feature.per_target:
-                return True
-    return False
 
 
 # ---------------------------------------------------------------- inference

@@ -6,7 +6,7 @@ The text is split at `:`; what the parts mean is the business of the probe types
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pytrace.grammar.diagnostics import Diagnostics
@@ -148,3 +148,11 @@ class _Splitter:
         if length + sum(map(len, self.parts)) > MAX_LENGTH:
             message = f"attach point too long: the limit is {MAX_LENGTH} characters"
             raise AttachPointError(message, 0, len(self.original), code="err.syntax.expected")
+
+
+def matcher(pattern: str) -> Callable[[str], bool]:
+    """A test for names: `*` stands for any run of characters, everything else for itself."""
+    if pattern.strip("*") == "" and pattern:
+        return lambda name: True
+    expression = re.compile(".*".join(map(re.escape, re.split(r"\*+", pattern))), re.DOTALL)
+    return lambda name: expression.fullmatch(name) is not None

@@ -170,12 +170,12 @@ class ExpressionChecker(CallChecker):
         feature = self.registry.functions.get(node.name)
         if feature is not None and (feature.bare or all(p.optional for p in feature.parameters)):
             return self.infer_site(node, feature, ())
+        if node.name in self.source.c.macros:
+            return self.infer_macro(node)
         found = self.source.enumerator(node.name)
         if found is not None:
             kind, value = found
             return self.set(node, EnumType(kind.name, 8, kind.signed), value)
-        if node.name in self.source.c.macros:
-            return self.infer_macro(node)
         words = [name for name, f in self.registry.functions.items() if f.bare]
         return self.set(
             node,

@@ -312,6 +312,7 @@ class StatementChecker(ExpressionChecker):
             binding = self.bind(target)
         self.typed.variables[target] = binding
         binding.assigned = True
+        binding.carried = binding.carried or binding.owner is not (self.loops[-1] if self.loops else None)
         self.widen(binding, kind, node, value)
         self.set(target, binding.type)
 

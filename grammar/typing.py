@@ -17,6 +17,7 @@ class Binding:
 
     `declared` variables have the fixed type of their `let`. `loop` marks the variable of a `for`, which
     cannot be assigned. `owner` is the innermost `for` it is declared in: its code is a function of its own.
+    `carried` variables are changed in the body of a `for` that they outlive.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Binding:
     assigned: bool = False
     used: bool = False
     owner: For | None = None
+    carried: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.diagnostics import did_you_mean
 from pytrace.grammar.host import Host, HostError
 from pytrace.grammar.spec import ProbeType, Registry
-from pytrace.language.probes.common import is_wildcard, matcher
+from pytrace.language.probes.common import is_wildcard
 
 
 class ListingError(ValueError):

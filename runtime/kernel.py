@@ -95,13 +95,49 @@ class KernelSymbols:
         return line.split()[2].decode()
 
 
+class _FunctionList:
+    """tracefs' list of traceable functions, a name a line with ` [module]` behind those of modules.
+
+    The kernel writes it slowly (as long as /proc/kallsyms takes), so it is read only as far as a name asks
+    for.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._data = bytearray(b"\n")
+        self._more()
+
+    def _more(self) -> bool:
+        piece = self._file.read(1 << 16)
+        self._data += piece
+        return bool(piece)
+
+    def contains(self, start: bytes) -> bool:
+        """Whether a line starts so; `start` begins with the newline in front of that."""
+        begin = 0
+        while self._data.find(start, begin) < 0:
+            begin = max(len(self._data) - len(start), 0)
+            if not self._more():
+                return False
+        return True
+
+    def lines(self) -> list[str]:
+        """All lines."""
+        while self._more():
+            pass
+        return self._data.decode().split("\n")
+
+
 class KernelFunctions:
     """Which functions can be probed.
 
-    The authority is tracefs' list of traceable functions, which takes the kernel long to write. One exact
-    name is therefore asked of BTF first (1 ms): every function of the image is in it. BTF also has a few that
-    are not traceable (`notrace`); those the kernel refuses when they are attached. Where the list cannot be
-    read (it may be missing or locked down), the code symbols of /proc/kallsyms stand for it.
+    The authority is tracefs' list of traceable functions. BTF is none: a sixth of the functions in it are
+    inlined everywhere, gone after boot, or `notrace`. Where the list cannot be read (it may be missing or
+    locked down), BTF and the code symbols of /proc/kallsyms stand for it, and the kernel refuses what it
+    cannot probe.
     """
 
     def __init__(self, types: KernelTypes, tracefs: Tracefs, symbols: KernelSymbols) -> None:
@@ -110,9 +146,9 @@ class KernelFunctions:
         self._symbols = symbols
 
     @cached_property
-    def _list(self) -> bytes | None:
+    def _list(self) -> _FunctionList | None:
         try:
-            return b"\n" + (self._tracefs.root / _FILTER).read_bytes()
+            return _FunctionList(self._tracefs.root / _FILTER)
         except (OSError, HostError):
             return None
 
@@ -120,27 +156,30 @@ class KernelFunctions:
         """Whether a function, of any or of one module (`vmlinux`: the image), can be probed."""
         if ".part." in name or not name:
             return False
+        if self._list is None:
+            return self._exists_unlisted(name, module)
+        line = b"\n" + name.encode()
+        if module in ("", "vmlinux") and self._list.contains(line + b"\n"):
+            return True
+        return module != "vmlinux" and self._list.contains(
+            line + b" [" + (module.encode() + b"]" if module else b"")
+        )
+
+    def _exists_unlisted(self, name: str, module: str) -> bool:
         file = self._types.module(module)
         if file is not None and file.find(name, Kind.FUNC):
             return True
-        if self._list is None:
-            return any(n == name and module in ("", m) for m, n in self._symbols.functions())
-        plain, text = b"\n" + name.encode() + b"\n", b"\n" + name.encode() + b" ["
-        if module in ("", "vmlinux") and plain in self._list:
-            return True
-        if module == "vmlinux":
-            return False
-        return text + (module.encode() + b"]" if module else b"") in self._list
+        return any(n == name and module in ("", m) for m, n in self._symbols.functions())
 
     def all(self) -> Iterator[tuple[str, str]]:
         """Module and name of every function, sorted; those that the compiler split off (`.part.`) are left
         out."""
-        found = self._symbols.functions() if self._list is None else _listed(self._list)
+        found = self._symbols.functions() if self._list is None else _listed(self._list.lines())
         yield from sorted({pair for pair in found if ".part." not in pair[1]})
 
 
-def _listed(data: bytes) -> Iterator[tuple[str, str]]:
-    for line in data.decode().splitlines():
+def _listed(lines: list[str]) -> Iterator[tuple[str, str]]:
+    for line in lines:
         name, _, module = line.partition(" ")
         # places whose function was freed or overridden, kernel/trace/ftrace.c
         if name and not name.startswith("__ftrace_invalid_address"):

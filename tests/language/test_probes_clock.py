@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.plan import OnDemand, PerfEventAttach
 from pytrace.grammar.spec import REGISTRY
-from pytrace.language.probes.common import is_wildcard, matcher
+from pytrace.language.probes.common import is_wildcard
 from tests.language.probe_world import expand
 
 tag = pytest.mark.tag

@@ -150,6 +150,26 @@ def test_traceable_functions(tmp_path: Path) -> None:
     assert not found.exists("")
 
 
+def test_a_list_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
+    names = [f"function_number_{i}" for i in range(20000)]
+    found = functions(tmp_path, "\n".join(names) + "\nlast [mod]\n")
+    assert all(found.exists(name) for name in names[::-777])
+    assert not found.exists("function_number")
+    assert not found.exists("function_number_20000")
+    assert found.exists("last", "mod")
+    assert len(list(found.all())) == 20001
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/btf/vmlinux").exists(), reason="the kernel has no BTF")
+def test_the_list_counts_not_btf(tmp_path: Path) -> None:
+    (tmp_path / "available_filter_functions").write_text("vfs_write\n")
+    types = KernelTypes()
+    assert types.prototype("vfs_read") is not None
+    found = KernelFunctions(types, Tracefs(types, tmp_path), KernelSymbols())
+    assert not found.exists("vfs_read")
+    assert found.exists("vfs_write")
+
+
 def test_without_the_list_code_symbols_stand_for_it(tmp_path: Path) -> None:
     found = functions(tmp_path, None)
     assert list(found.all()) == [("mod", "m"), ("vmlinux", "vfs_read")]

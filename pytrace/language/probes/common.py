@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -52,14 +51,6 @@ def is_wildcard(text: str) -> bool:
 
 
 @lru_cache(maxsize=64)
-def matcher(pattern: str) -> Callable[[str], bool]:
-    """A test for names: `*` stands for any run of characters, everything else for itself."""
-    if pattern.strip("*") == "" and pattern:
-        return lambda name: True
-    expression = re.compile(".*".join(map(re.escape, re.split(r"\*+", pattern))), re.DOTALL)
-    return lambda name: expression.fullmatch(name) is not None
-
-
 def number(text: str) -> int | None:
     """The integer that a part of an attach point spells (durations in nanoseconds), or None."""
     try:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import Host, HostError, Prototype
 from pytrace.grammar.plan import Attach, KprobeAttach, KprobeMultiAttach
@@ -17,7 +18,6 @@ from pytrace.language.probes.common import (
     compose,
     function_address,
     is_wildcard,
-    matcher,
     number,
     register,
     similar,

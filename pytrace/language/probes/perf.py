@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.diagnostics import did_you_mean
 from pytrace.grammar.host import Host
 from pytrace.grammar.plan import PerfEventAttach
 from pytrace.grammar.spec import Target, feature
-from pytrace.language.probes.common import Place, Probe, compose, is_wildcard, matcher, number
+from pytrace.language.probes.common import Place, Probe, compose, is_wildcard, number
 
 
 class _Counter(Probe):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import Host, Prototype
 from pytrace.grammar.plan import RawTracepointAttach
@@ -13,7 +14,6 @@ from pytrace.language.probes.common import (
     Place,
     Probe,
     is_wildcard,
-    matcher,
     placed,
     plural,
     similar,

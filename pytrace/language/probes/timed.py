@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.host import Host
 from pytrace.grammar.plan import PerfEventAttach
 from pytrace.grammar.spec import Target, feature
-from pytrace.language.probes.common import Place, Probe, matcher, number
+from pytrace.language.probes.common import Place, Probe, number
 
 PERF_TYPE_SOFTWARE = 1  # include/uapi/linux/perf_event.h
 PERF_COUNT_SW_CPU_CLOCK = 0

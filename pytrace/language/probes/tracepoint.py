@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.diagnostics import did_you_mean
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import Event, Host
 from pytrace.grammar.plan import TracepointAttach
 from pytrace.grammar.spec import Target, feature
 from pytrace.grammar.types import Int, Member, Space
-from pytrace.language.probes.common import Place, Probe, context_value, is_wildcard, matcher, placed, similar
+from pytrace.language.probes.common import Place, Probe, context_value, is_wildcard, placed, similar
 
 ADDRESS = Int(8, space=Space.KERNEL)
 

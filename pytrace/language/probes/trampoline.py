@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import Host, HostError, Prototype
 from pytrace.grammar.plan import TrampolineAttach
@@ -17,7 +18,6 @@ from pytrace.language.probes.common import (
     compose,
     function_address,
     is_wildcard,
-    matcher,
     placed,
     similar,
     slot_value,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from pytrace.grammar.attachpoint import AttachPoint
+from pytrace.grammar.attachpoint import AttachPoint, matcher
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import Host, Symbol
 from pytrace.grammar.plan import UprobeAttach
@@ -19,7 +19,6 @@ from pytrace.language.probes.common import (
     compose,
     function_address,
     is_wildcard,
-    matcher,
     number,
     register,
     similar,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pytrace.grammar.attachpoint import AttachPoint
+from pytrace.grammar.attachpoint import AttachPoint, matcher
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import Host, UsdtArgument, UsdtLocation
 from pytrace.grammar.plan import UprobeAttach
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import Context, Target, feature
 from pytrace.grammar.types import UINT64, Int, Space
-from pytrace.language.probes.common import Place, is_wildcard, matcher, plural, register, similar
+from pytrace.language.probes.common import Place, is_wildcard, plural, register, similar
 from pytrace.language.probes.uprobe import FileProbe
 
 
