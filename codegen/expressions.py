@@ -418,8 +418,10 @@ class ExpressionGenerator(MapAccess):
         """A member of a struct at an address."""
         if member.bits is None:
             return self.fetch(base, member.offset, kind, space)
-        word = self.fetch(base, member.offset, UINT64, space)
         shift, width = member.bits
+        # no more bytes than needed: the struct may end right behind them
+        size = next(n for n in (1, 2, 4, 8) if shift + width <= 8 * n)
+        word = self.fetch(base, member.offset, Int(size), space)
         moved = self.arith(">>", word, self.integer(shift))
         return self.arith("&", moved, self.integer((1 << width) - 1))
 

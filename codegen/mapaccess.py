@@ -17,7 +17,7 @@ from pytrace.grammar.plan import MapSpec, PlanBuilder
 from pytrace.grammar.promote import is_scalar, settled
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import Aggregation, Context, Registry
-from pytrace.grammar.types import BOOL, INT64, NONE, UINT32, UINT64, Aggregate, Type, round_up, size_of
+from pytrace.grammar.types import BOOL, INT64, NONE, UINT32, UINT64, Aggregate, Space, Type, round_up, size_of
 from pytrace.grammar.typing import Binding, ProgramTypes, TypedProbe
 
 BPF_ANY = 0
@@ -62,11 +62,12 @@ class MapAccess(Emitter):
         """Where a variable lies: a register-sized word for scalars and references, else its bytes."""
         if binding not in self.storages:
             kind = binding.type
-            if binding.carried:
+            word = is_scalar(kind) or self.is_reference(kind) or kind == NONE
+            if binding.carried and getattr(kind, "space", Space.NONE) is not Space.DIRECT:
                 # The verifier follows what is on the stack through every round of a loop, which may not come to an
-                # end; of what is in scratch memory it knows nothing.
-                place = self.frame.scratch_memory(max(8, size_of(kind)))
-            elif is_scalar(kind) or self.is_reference(kind) or kind == NONE:
+                # end; of what is in scratch memory it knows nothing (so the context's address must not go there).
+                place = self.frame.scratch_memory(8 if word else size_of(kind))
+            elif word:
                 place = self.frame.alloca(I64)
                 with self.builder.goto_block(self.frame.prologue):
                     self.builder.store(ir.Constant(I64, 0), place)

@@ -133,7 +133,7 @@ def check_probe(checker: StatementChecker, typed: TypedProbe, diagnostics: Diagn
 def forget_decisions(maps: dict[str, MapInfo]) -> None:
     """Let the next round see the first use of a map as the first again, so that messages point at later ones."""
     for info in maps.values():
-        info.scalar, info.decided = None, None
+        info.before, info.scalar, info.decided = info.scalar, None, None
 
 
 def snapshot(probes: list[TypedProbe], maps: dict[str, MapInfo]) -> object:

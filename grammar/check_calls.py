@@ -85,7 +85,7 @@ class CallChecker(OperatorChecker):
         site = CallSite(
             node, feature, arguments, tuple(types), constants, self.typed.target, self.context,
             self.diagnostics, feature.returns, element, bool(self.loops),
-            tuple(self.map_info(a).scalar if isinstance(a, Map) else None for a in arguments),
+            tuple(self.map_info(a).used_without_key if isinstance(a, Map) else None for a in arguments),
         )  # fmt: skip
         self.typed.sites[node] = site
         if feature.unsafe and not self.context.unsafe:
@@ -124,7 +124,7 @@ class CallChecker(OperatorChecker):
             return NONE
         if "key" in kinds and isinstance(arguments[index - 1], Map):
             name = cast("Map", arguments[index - 1])
-            if self.map_info(name).scalar:  # the feature says what is wrong, in its own words
+            if self.map_info(name).used_without_key:  # the feature says what is wrong, in its own words
                 return self.map_info(name).key
             self.decide_scalar(name, False, name.span)
             self.check_key(name, argument)

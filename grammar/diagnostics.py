@@ -7,7 +7,6 @@ section 13.1.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -129,6 +128,8 @@ class Diagnostics:
 
 def nearest(name: str, candidates: Iterable[str], most: int = 3) -> list[str]:
     """The known names most like an unknown one, best first."""
+    import difflib  # only now: most programs have no mistake
+
     return difflib.get_close_matches(name, list(candidates), n=most, cutoff=0.6)
 
 

@@ -33,12 +33,14 @@ class Binding:
 
 @dataclass(slots=True, eq=False)
 class MapInfo:
-    """A map of the program. `scalar` is None until a use decides; `spans` are the deciding uses."""
+    """A map of the program. `scalar` is None until a use decides, at `decided`; `before` is what the previous round
+    of inference decided."""
 
     name: str
     key: Type = NONE
     value: Type = NONE
     scalar: bool | None = None
+    before: bool | None = None
     assigned: bool = False
     decided: Span | None = None
     first: Span | None = None
@@ -48,6 +50,11 @@ class MapInfo:
     def label(self) -> str:
         """The name with its `@`."""
         return f"@{self.name}"
+
+    @property
+    def used_without_key(self) -> bool | None:
+        """Whether the map is a scalar one, as far as this round knows, or the one before."""
+        return self.before if self.scalar is None else self.scalar
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pytrace.compilation import live_host
 from pytrace.grammar import analyse
 from pytrace.grammar.diagnostics import Diagnostics
+from pytrace.grammar.expand import expand
 from pytrace.grammar.host import Host
 from pytrace.grammar.plan import OnDemand
 from pytrace.grammar.settings import effective_config
@@ -34,7 +35,7 @@ def list_program(
         host, config, diagnostics, options.parameters, options.pid,
         options.command is not None, options.unsafe,
     )  # fmt: skip
-    typed = [part for probe in program.probes for part in analyse.expand(probe, REGISTRY, context)]
+    typed = expand(program, REGISTRY, context)
     diagnostics.raise_errors()
     for target in (target for part in typed for target in part.targets):
         if not isinstance(target.attach, OnDemand):

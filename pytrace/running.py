@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -99,6 +100,8 @@ class Run:
 
             stack.enter_context(libbpf.listen(_show_libbpf, libbpf.DEBUG))
         trace.__enter__()
+        gc.freeze()
+        gc.enable()
         if arguments.warnings:
             self._messages.diagnostics(trace.warnings)
         self._show_stages()

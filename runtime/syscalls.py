@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import resource
 import struct
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
 # arch/x86/entry/syscalls/syscall_64.tbl; include/uapi/asm-generic/unistd.h for all newer architectures
-_PERF_EVENT_OPEN, _BPF = (298, 321) if platform.machine() == "x86_64" else (241, 280)
+_PERF_EVENT_OPEN, _BPF = (298, 321) if os.uname().machine == "x86_64" else (241, 280)
 
 # include/uapi/linux/perf_event.h
 PERF_TYPE_SOFTWARE, PERF_TYPE_TRACEPOINT = 1, 2

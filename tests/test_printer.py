@@ -183,7 +183,7 @@ def test_quiet_json_without_warnings(out: Sink, messages: Sink) -> None:
 @pytest.mark.parametrize(
     ("output", "line"),
     [
-        (Output("map", "", {"@m": {"rd,1": 7, "w": 9}}), '{"type": "map", "data": {"@m": {"rd,1": 7, "w": 9}}}'),
+        (Output("map", "", {"@": {"a,1": 7, "b": 9}}), '{"type": "map", "data": {"@": {"a,1": 7, "b": 9}}}'),
         (
             Output("hist", "", {"@h": [{"max": -1, "count": 1}, {"min": 0, "max": 0, "count": 2}]}),
             '{"type": "hist", "data": {"@h": [{"max": -1, "count": 1},{"min": 0, "max": 0, "count": 2}]}}',

@@ -56,6 +56,13 @@ class Running:
                 pytest.fail(f"{text!r} did not appear:\n{self.stdout}\n{self.stderr}")
             time.sleep(TICK)
 
+    def wait_for_own_signals(self) -> None:
+        """Wait until it handles signals itself: it ignores SIGUSR1 from then on."""
+        bit = 1 << (signal.SIGUSR1 - 1)
+        status = Path(f"/proc/{self.pid}/status")
+        while not int(status.read_text().partition("SigIgn:")[2].split()[0], 16) & bit:
+            time.sleep(TICK / 4)
+
     def signal(self, number: int) -> None:
         """Send it a signal."""
         self._process.send_signal(number)

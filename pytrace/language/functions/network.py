@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-
+from pytrace.grammar.check_calls import kind_word
 from pytrace.grammar.spec import CallSite, Emit, Function, Param, Value, feature
 from pytrace.grammar.types import (
     NONE,
@@ -51,7 +50,7 @@ class Ntop(Function):
 
     def type(self, site: CallSite) -> Type:
         if len(site) == 2 and not isinstance(site.types[0], (Int, EnumType)) and site.types[0] != NONE:
-            message = f"ntop() only supports int arguments ({site.types[0]} provided)"
+            message = f"ntop() only supports int arguments ({kind_word(site.types[0])} provided)"
             site.error("err.call.argtype", message, 0)
         address = site.types[-1]
         if isinstance(address, (Array, String)) and size_of(address) not in (4, 16):
@@ -110,6 +109,8 @@ class Pton(Function):
 def _address_bytes(text: str) -> bytes | None:
     """The address in network order; None if the text is none."""
     try:
+        import socket  # only now: it costs 4 ms of every start
+
         return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
     except (OSError, UnicodeError):
         return None
@@ -214,6 +215,6 @@ class Cgroupid(Function):
         try:
             return site.context.host.cgroup_id(path)
         except OSError as problem:
-            message = f'Failed to get `cgroupid` for path: "{path}": {problem.strerror}'
+            message = f'Failed to get `cgroupid` for path: "{path}": {problem.strerror or problem}'
             site.error("fn.cgroupid", message, 0)
             return 0

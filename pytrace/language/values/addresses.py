@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from typing import ClassVar
 
 from pytrace.grammar.spec import Services, ValueKind, feature
 from pytrace.grammar.types import Opaque
 
-ADDRESS_BYTES = {socket.AF_INET: 4, socket.AF_INET6: 16}
+ADDRESS_BYTES = {2: 4, 10: 16}  # AF_INET, AF_INET6 (include/linux/socket.h) -> size of an address
 
 
 @feature
@@ -25,7 +24,9 @@ class Inet(ValueKind):
         family = int.from_bytes(data[:8], "little")
         if family not in ADDRESS_BYTES:
             return f"unknown address family {family}"
-        return socket.inet_ntop(family, data[8 : 8 + ADDRESS_BYTES[socket.AddressFamily(family)]])
+        import socket  # only now: it costs 4 ms of every start
+
+        return socket.inet_ntop(family, data[8 : 8 + ADDRESS_BYTES[family]])
 
 
 @feature
