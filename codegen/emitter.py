@@ -88,7 +88,17 @@ class Emitter:
             return self._resize(value, type)
         if isinstance(type, (Tuple, Record)) and value.type != type:
             return self._convert_items(value, type)
+        if self.is_reference(value.type) and not self.is_reference(type):
+            return self.own(value)
         return Value(type, value.raw)
+
+    def own(self, value: Value) -> Value:
+        """A copy in the program's memory of a value that is only referred to."""
+        if not self.is_reference(value.type):
+            return value
+        slot = self.scratch(size_of(value.type))
+        self.store(slot, 0, value)
+        return self.at(slot, settled(value.type))
 
     def _truncate(self, value: Value, type: Type) -> Any:
         if isinstance(type, Bool):
@@ -335,7 +345,11 @@ class Emitter:
 
     def _read(self, helper: str, to: Slot, size: int | Value, address: Value) -> Value:
         length = self.frame.i32(size if isinstance(size, int) else size.raw)
-        return Value(Int(8, True), self.frame.call(helper, to.raw, length, address.raw))
+        code = Value(Int(8, True), self.frame.call(helper, to.raw, length, address.raw))
+        if self.compile_context.helper_errors:
+            failed = self.compare("<", code, self.integer(0), signed=True)
+            self.when(failed, lambda: self.warn("read", code, self.frame.span, helper))
+        return code
 
     def global_word(self, name: str) -> Value:
         """See Emit."""
@@ -415,8 +429,9 @@ class Emitter:
         self.when(self.not_null(entry), count)
 
     def warn(self, kind: str, code: Value, span: Span, helper: str = "") -> None:
-        """See Emit."""
-        self.send("runtime_warning", [self.convert(code, INT32)], (kind, helper), span)
+        """See Emit. A CPU that was not there before is reported even with `--no-warnings`."""
+        if self.compile_context.warnings or kind == "cpus":
+            self.send("runtime_warning", [self.convert(code, INT32)], (kind, helper), span)
 
 
 def aligned(align: int, offset: int) -> int:

@@ -65,14 +65,14 @@ class ExpressionGenerator(MapAccess):
 
     def value(self, node: Expr) -> Value:
         """The value of an expression; a constant when it is known."""
-        self.frame.locate(node.span)
-        node = self.typed.expansions.get(node, node)
-        constant = self.typed.constants.get(node)
-        if constant is not None:
+        with self.frame.located(node.span):
+            node = self.typed.expansions.get(node, node)
+            constant = self.typed.constants.get(node)
+            if constant is None:
+                return self.generate(node)
             if isinstance(constant, bytes):
                 return self.text(constant)
             return self.integer(int(constant), settled(self.type_of(node)))
-        return self.generate(node)
 
     def generate(self, node: Expr) -> Value:
         """An expression whose value is not known while compiling."""
@@ -268,14 +268,6 @@ class ExpressionGenerator(MapAccess):
             done += step
         return self.compare("==", Value(UINT64, difference), self.integer(0))
 
-    def own(self, value: Value) -> Value:
-        """A copy in the program's memory of a value that is only referred to."""
-        if not self.is_reference(value.type):
-            return value
-        slot = self.scratch(size_of(value.type))
-        self.store(slot, 0, value)
-        return self.at(slot, settled(value.type))
-
     def unary(self, node: Unary) -> Value:
         """`- ! ~ *`"""
         if node.op == "*":
@@ -305,11 +297,22 @@ class ExpressionGenerator(MapAccess):
         size = size_of(kind)
         slot = self.scratch(size, zero=True)
         if isinstance(kind, String):
-            self.read_string(slot, size, address, space)
+            self.read_characters(slot, address, space)
         else:
-            code = self.read(slot, size, address, space)
-            self.note_read(code, space)
+            self.read(slot, size, address, space)
         return self.load(slot, 0, kind) if is_scalar(kind) else self.at(slot, kind)
+
+    def read_characters(self, slot: Slot, address: Value, space: Space) -> None:
+        """A `char[N]`: text up to its NUL, zeros behind it; without a NUL all of its bytes, which counts as cut."""
+        length = self.read_string(slot, slot.size, address, space)
+        last = self.part(slot, slot.size - 1, 1)
+        behind = self.arith("+", Value(UINT64, address.raw), self.integer(slot.size - 1))
+        full = self.compare("==", length, self.integer(slot.size))
+
+        def rest() -> None:
+            self.read(last, 1, behind, space)
+
+        self.when(full, rest)
 
     def fetch_direct(self, base: Value, offset: int, kind: Type) -> Value:
         """A value in the program's own memory, by pointer or by its address as a number."""
@@ -326,9 +329,6 @@ class ExpressionGenerator(MapAccess):
         from dataclasses import replace
 
         return replace(kind, space=space) if isinstance(kind, (Struct, Array)) else kind
-
-    def note_read(self, code: Value, space: Space) -> None:
-        """A place for `-k`, which reports failing reads."""
 
     def ternary(self, node: Ternary) -> Value:
         """`a ? b : c`"""

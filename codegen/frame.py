@@ -59,6 +59,15 @@ class Frame:
     def locate(self, span: Span) -> None:
         """Say which part of the script the next instructions come from."""
         self.builder.debug_metadata = self.debug.location(span, self.scope)
+        self.span = span
+
+    @contextmanager
+    def located(self, span: Span) -> Iterator[None]:
+        """The instructions made inside come from another part of the script."""
+        before = self.span
+        self.locate(span)
+        yield
+        self.locate(before)
 
     # ---- blocks
 

@@ -18,7 +18,7 @@ from pytrace.codegen.mapaccess import Element
 from pytrace.grammar.emit import Slot, Value
 from pytrace.grammar.nodes import Block, For, Map, Node, Range, Variable, walk
 from pytrace.grammar.promote import is_scalar
-from pytrace.grammar.types import INT64, UINT64, Aggregate, Int, Tuple, Type, offsets_of, size_of
+from pytrace.grammar.types import INT32, INT64, UINT64, Aggregate, Int, Tuple, Type, offsets_of, size_of
 from pytrace.grammar.typing import Binding
 
 # words of the shared area; the places of variables follow
@@ -100,6 +100,7 @@ class LoopGenerator(ExpressionGenerator):
             callback = self.callback(node, area, (I64, PTR), ("index", "ctx"), lambda args, inner: first(args[0], inner))
             none = ir.Constant(I64, 0)
             code = Value(INT64, self.frame.call("loop", self.frame.i32(count.raw), callback, area.raw, none))
+            code = self.convert(code, INT32)  # where the kernel inlines the helper, the upper half of -E2BIG is zero
             failed = self.compare("<", code, self.integer(0), signed=True)
             self.when(failed, lambda: self.warn("helper", code, node.span, "loop"))
 

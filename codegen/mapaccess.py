@@ -187,14 +187,22 @@ class MapAccess(Emitter):
             self.when(
                 self.not_null(found),
                 lambda: self.put(self.load(source, 0, kind).raw, result),
+                self.missing(element),
             )
             return Value(kind, self.builder.load(result, typ=I64))
         slot = self.scratch(size_of(kind), zero=True)
         self.when(
             self.not_null(found),
-            lambda: self.frame.copy_bytes(slot.raw, found, size_of(kind))  # the kernel aligns values to 8,
+            lambda: self.frame.copy_bytes(slot.raw, found, size_of(kind)),  # the kernel aligns values to 8
+            self.missing(element),
         )
         return self.at(slot, kind)
+
+    def missing(self, element: Element) -> Callable[[], None] | None:
+        """What is to be done when an element is not there: `-k` reports it."""
+        if not self.compile_context.helper_errors:
+            return None
+        return lambda: self.warn("lookup", self.integer(0), element.span, "map_lookup_elem")
 
     def put(self, raw: Any, place: Any) -> None:
         """Store a register into a variable."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import cast
 
 from pytrace.grammar.check_calls import CallChecker
-from pytrace.grammar.check_operators import replace_space
 from pytrace.grammar.diagnostics import CompileError, Diagnostics, did_you_mean
 from pytrace.grammar.literals import LiteralError, parse_integer
 from pytrace.grammar.nodes import (
@@ -40,7 +39,7 @@ from pytrace.grammar.nodes import (
     Unary,
     Variable,
 )
-from pytrace.grammar.promote import literal_type, promote
+from pytrace.grammar.promote import copied, literal_type, promote
 from pytrace.grammar.source import Source, encode_text
 from pytrace.grammar.types import (
     BOOL,
@@ -116,9 +115,9 @@ class ExpressionChecker(CallChecker):
             case Call():
                 return self.infer_call(node)
             case TupleExpr(items=items):
-                return self.set(node, Tuple(tuple(self.member_type(i) for i in items)))
+                return self.set(node, Tuple(tuple(copied(self.member_type(i)) for i in items)))
             case RecordExpr(names=names, items=items):
-                return self.set(node, Record(names, tuple(self.member_type(i) for i in items)))
+                return self.set(node, Record(names, tuple(copied(self.member_type(i)) for i in items)))
             case SizeOf(operand=measured):
                 size = size_of(self.operand_type(measured))
                 return self.set(node, literal_type(size), size)
@@ -249,7 +248,7 @@ class ExpressionChecker(CallChecker):
         kind = self.member_type(key, "Value '{}' cannot be used as a map key.")
         if kind == NONE:
             return
-        merged = promote(replace_space(info.key), replace_space(kind))
+        merged = promote(copied(info.key), copied(kind))
         if merged is None:
             self.error(
                 "err.type.key",

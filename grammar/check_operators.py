@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pytrace.grammar.checker import Checker
 from pytrace.grammar.diagnostics import Label
 from pytrace.grammar.fold import FoldError, fold_binary, fold_unary
 from pytrace.grammar.nodes import Binary, Expr, IncDec, Map, MapElement, Node, Ternary, Unary, Variable
-from pytrace.grammar.promote import arithmetic_type, is_signed, literal_type, promote, settled
+from pytrace.grammar.promote import arithmetic_type, copied, is_signed, literal_type, promote, settled
 from pytrace.grammar.types import (
     BOOL,
     INT64,
@@ -108,7 +106,7 @@ class OperatorChecker(Checker):
                         node,
                     )
             case (Tuple() | Record() | Stack() | Struct(), _) if equality:
-                if promote(replace_space(left), replace_space(right)) is None:
+                if promote(copied(left), copied(right)) is None:
                     self._mismatch(node, left, right)
             case _:
                 self._unfit(node, left, right)
@@ -283,10 +281,3 @@ class OperatorChecker(Checker):
         if isinstance(kind, Aggregate):
             hints = ("Compare the value, or cast it to an integer.",)
         self.error("err.type.cond", f"Invalid condition: {kind}", node, hints=hints)
-
-
-def replace_space(kind: Type) -> Type:
-    """A struct or array without the memory it lies in, for comparing types."""
-    return replace(kind, space=Space.NONE) if isinstance(kind, (Struct, Array)) else kind
-
-

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import cast
 
 from pytrace.grammar.check_expressions import ExpressionChecker
-from pytrace.grammar.check_operators import replace_space
 from pytrace.grammar.nodes import (
     Assign,
     Binary,
@@ -31,7 +30,7 @@ from pytrace.grammar.nodes import (
     Variable,
     While,
 )
-from pytrace.grammar.promote import assignable, fits, loses, promote
+from pytrace.grammar.promote import assignable, copied, fits, loses, promote
 from pytrace.grammar.spec import Action, Aggregation
 from pytrace.grammar.types import (
     NONE,
@@ -277,7 +276,7 @@ class StatementChecker(ExpressionChecker):
         if kind == VOID or (value is not None and kind == NONE and self.valueless(value)):
             self.error("err.type.assign", f"Value '{kind}' cannot be stored in a map.", node)
             return
-        merged = promote(replace_space(info.value), replace_space(kind))
+        merged = promote(copied(info.value), copied(kind))
         if merged is None:
             self.map_mismatch(info.label, kind, info.value, node)
             return

@@ -19,6 +19,7 @@ class Severity(Enum):
 
     ERROR = "ERROR"
     WARNING = "WARNING"
+    HINT = "HINT"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,10 @@ names. The Plan stores layouts, not types, so that a run whose program was compi
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pytrace.grammar.types import (
@@ -142,8 +145,10 @@ def _member(part: Part, data: bytes | memoryview, base: int) -> Any:
 
 
 def _text(raw: bytes) -> Text:
-    head, nul, _ = raw.partition(b"\0")
-    return Text(head.decode("utf-8", "surrogateescape"), truncated=not nul and bool(raw))
+    end = raw.find(b"\0")
+    if end < 0:
+        return Text(raw.decode("utf-8", "surrogateescape"), truncated=bool(raw))
+    return Text(raw[:end].decode("utf-8", "surrogateescape"))
 
 
 def _stack(raw: bytes, user: bool, mode: str) -> tuple[int, tuple[int, ...] | bytes]:
@@ -154,3 +159,50 @@ def _stack(raw: bytes, user: bool, mode: str) -> tuple[int, tuple[int, ...] | by
     if mode == "build_id":
         return pid, frames[: count * 32]
     return pid, tuple(int.from_bytes(frames[i * 8 : i * 8 + 8], "little") for i in range(count))
+
+
+Decoder = Callable[[bytes], tuple[Any, ...]]
+
+_CODES = {(1, True): "b", (1, False): "B", (2, True): "h", (2, False): "H", (4, True): "i", (4, False): "I",
+          (8, True): "q", (8, False): "Q"}  # fmt: skip
+
+
+def decoder(fields: Sequence[Layout], offsets: Sequence[int]) -> Decoder:
+    """The function that takes the values at `offsets` out of a record, as `decode` does.
+
+    Numbers and the bytes of strings come out of the record in one step, which matters at a million records.
+    """
+    form, end = "<", 0
+    later: list[tuple[int, Callable[[bytes], Any]]] = []
+    for index, (layout, offset) in enumerate(zip(fields, offsets, strict=True)):
+        code, convert = _code(layout)
+        form += f"{offset - end}x{code}"
+        end = offset + struct.calcsize(f"<{code}")
+        if convert is not None:
+            later.append((index, convert))
+    unpack = struct.Struct(form).unpack_from
+    if not later:
+        return unpack
+
+    def read(record: bytes) -> tuple[Any, ...]:
+        values = list(unpack(record))
+        for index, convert in later:
+            values[index] = convert(values[index])
+        return tuple(values)
+
+    return read
+
+
+def _code(layout: Layout) -> tuple[str, Callable[[bytes], Any] | None]:
+    """The struct(3) code of a value, and what makes the value of what that gives."""
+    match layout.type:
+        case Int(size=size, signed=signed) | EnumType(size=size, signed=signed):
+            return _CODES[size, signed], None
+        case Bool():
+            return "?", None
+        case Pointer() | Aggregate():
+            return "Q", None
+        case String(size=size):
+            return f"{size}s", _text
+        case _:
+            return f"{layout.size}s", partial(decode, layout)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytrace.grammar.config import Config
-from pytrace.grammar.layout import Layout, decode
+from pytrace.grammar.layout import Decoder, Layout, decoder
 from pytrace.grammar.source import Span
 from pytrace.grammar.types import round_up
 
@@ -171,11 +171,9 @@ class Action:
     params: tuple[Any, ...] = ()
     span: Span | None = None
 
-    def decode(self, record: bytes | memoryview) -> tuple[Any, ...]:
-        """The values of a record, header included in `record`."""
-        return tuple(
-            decode(layout, record, offset) for layout, offset in zip(self.fields, self.offsets, strict=True)
-        )
+    def decoder(self) -> Decoder:
+        """The function that gives the values of a record, header included in it."""
+        return decoder(self.fields, self.offsets)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,9 @@ def promote(a: Type, b: Type) -> Type | None:
 
 
 def _same_space(a: Space, b: Space) -> Space:
-    return a if a is b else Space.NONE
+    if a is b:
+        return a
+    return Space.DIRECT if Space.DIRECT in (a, b) else Space.NONE
 
 
 def _promote_integers(a: Int, b: Int) -> Int:
@@ -107,6 +109,19 @@ def _promote_pointers(a: Pointer, b: Pointer) -> Pointer | None:
         return Pointer(b.to if isinstance(a.to, Void) else a.to, space)
     to = promote(a.to, b.to)
     return None if to is None else Pointer(to, space)
+
+
+def copied(kind: Type) -> Type:
+    """The type of a copy in the program's own memory; a struct or array elsewhere is only referred to."""
+    match kind:
+        case Tuple(items=items):
+            return Tuple(tuple(map(copied, items)))
+        case Record(names=names, items=items):
+            return Record(names, tuple(map(copied, items)))
+        case Struct() | Array():
+            return replace(kind, space=Space.DIRECT)
+        case _:
+            return kind
 
 
 def settled(kind: Type) -> Type:

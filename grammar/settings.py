@@ -47,7 +47,8 @@ TRUE, FALSE = frozenset({"1", "true", "on", "yes"}), frozenset({"0", "false", "o
 _RANGES = {
     "log_size": (1, 1 << 30),
     "max_cat_bytes": (0, 1 << 30),
-    "max_map_keys": (1, (1 << 32) - 1),  # max_entries is a u32 (include/uapi/linux/bpf.h, union bpf_attr)
+    # libbpf reads max_entries off the length of an int array, whose size BTF limits to 32 bits
+    "max_map_keys": (1, (1 << 30) - 1),
     "max_strlen": (1, 1 << 20),
     "on_stack_limit": (0, 512),  # MAX_BPF_STACK (include/linux/filter.h)
     "perf_rb_pages": (0, 1 << 20),

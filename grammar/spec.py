@@ -69,7 +69,11 @@ class Target:
 
 @dataclass(slots=True)
 class Context:
-    """What is known while a program is compiled, besides its text."""
+    """What is known while a program is compiled, besides its text.
+
+    `warnings` and `helper_errors` say which mishaps programs report (`--no-warnings`, `-k`). `named` are the words
+    `--name=value` for the program's own options, `options` those that it turns out to have: default and description.
+    """
 
     host: Host
     config: Config
@@ -78,6 +82,10 @@ class Context:
     pid: int | None = None
     child: bool = False
     unsafe: bool = False
+    warnings: bool = True
+    helper_errors: bool = False
+    named: tuple[str, ...] = ()
+    options: dict[str, tuple[Constant, str]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -415,6 +423,11 @@ class Services(Protocol):
 
 class Session(Protocol):
     """A running trace, as actions see it."""
+
+    @property
+    def values(self) -> bool:
+        """Whether anybody wants `Output.values`; making them takes time."""
+        ...
 
     @property
     def services(self) -> Services:

@@ -102,7 +102,7 @@ class Trace:
         self.tracer = Tracer(
             self.plan, self.compilation.elf, pid=options.pid, child=self._child, globals=words, log_level=level
         )
-        self.session = LiveSession(self.plan, self.tracer, REGISTRY, self._queue.append)
+        self.session = LiveSession(self.plan, self.tracer, REGISTRY, self._queue.append, options.values)
         self.tracer.load()
 
     def _has_semaphores(self) -> bool:

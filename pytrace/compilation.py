@@ -32,6 +32,7 @@ def compile_text(text: str, name: str = "stdin", options: Options | None = None,
     # features register themselves when they are imported, and the code generator loads LLVM
     import pytrace.language  # noqa: F401
     from pytrace.codegen.compiler import compile_program
+    from pytrace.language.functions.options import check_options
 
     options = options or Options()
     source, diagnostics, stages = Source(name, text), Diagnostics(), dict[str, str]()
@@ -44,9 +45,10 @@ def compile_text(text: str, name: str = "stdin", options: Options | None = None,
     config = effective_config(program.config, environment, diagnostics)
     context = Context(
         host or live_host(options), config, diagnostics, options.parameters, options.pid,
-        options.command is not None, options.unsafe,
+        options.command is not None, options.unsafe, options.warnings, options.helper_errors, options.named,
     )  # fmt: skip
     typed = analyse.analyse(program, REGISTRY, context)
+    check_options(context)
     compiled = compile_program(typed, source, REGISTRY, context, bool(options.stages))
     if options.stages:
         from pytrace.stages import describe_plan, describe_types

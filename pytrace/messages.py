@@ -120,14 +120,15 @@ def _report_attach(error: Exception, messages: Messages) -> None:
 
 def _report_load(error: LoadError, messages: Messages, verbose: bool, trace: Trace | None) -> None:
     """The telling line at its place in the script; with -v the whole log."""
-    from pytrace.verifier import refusal, telling_line
-
     if error.program and trace is not None:
+        from pytrace.verifier import refusal
+
         messages.diagnostics([refusal(error, trace.compilation)])
     else:
-        told = telling_line(error.log)
-        if told:
-            messages.write(f"{told}\n")
+        told = first_failure(error.log)
+        for spec in trace.plan.maps if trace is not None else ():
+            told = told.replace(f"'{spec.symbol}'", spec.name or spec.symbol)
+        messages.write(f"{told}\n" if told else "")
         advice = 'Try using the "-d libbpf" option to see the full loading log.'
         messages.error(f"Unknown BPF object load failure. {advice}")
     if verbose and error.log:
@@ -137,6 +138,12 @@ def _report_load(error: LoadError, messages: Messages, verbose: bool, trace: Tra
                 "Kernel log seems to be trimmed. This may be due to buffer not being big enough, try "
                 f"increasing the BPFTRACE_LOG_SIZE from the current value of {len(error.log)} bytes."
             )
+
+
+def first_failure(log: str) -> str:
+    """The first of libbpf's messages that speaks of a failure; what follows are its consequences."""
+    lines = [line.removeprefix("libbpf: ") for line in log.splitlines() if line.strip()]
+    return next((line for line in lines if "fail" in line), lines[0] if lines else "")
 
 
 def _report_internal(error: Exception, messages: Messages, verbose: bool) -> int:

@@ -12,7 +12,7 @@ class Options:
     `parameters` are `$1`, `$2`, …; `named` the options after `--` (`--name=value` as given). `pid` restricts to a
     process, `command` is run and traced (`-c`). `environment` overrides the script's config block
     (`BPFTRACE_…` variables). `include` and `include_dirs` are for the C front end. `stages` are those of `-d`.
-    `strict` makes any loss an error.
+    `strict` makes any loss an error. `values` gives outputs their Python values besides their text.
     """
 
     parameters: tuple[str, ...] = ()
@@ -29,3 +29,4 @@ class Options:
     stages: frozenset[str] = frozenset()
     verbose: bool = False
     strict: bool = False
+    values: bool = True

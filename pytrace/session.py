@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from pytrace.grammar.layout import Decoder
 from pytrace.grammar.plan import Action, MapSpec, Plan
 from pytrace.grammar.spec import Action as ActionFeature
 from pytrace.grammar.spec import Output, Registry
@@ -17,16 +18,19 @@ Take = Callable[[Output], None]
 class LiveSession:
     """`Session` of a trace on this machine. `take` gets every output, in order."""
 
-    def __init__(self, plan: Plan, tracer: Tracer, registry: Registry, take: Take) -> None:
+    def __init__(
+        self, plan: Plan, tracer: Tracer, registry: Registry, take: Take, values: bool = True
+    ) -> None:
         self.plan = plan
         self.tracer = tracer
         self.registry = registry
         self.take = take
+        self.values = values
         self.services = LiveServices(plan)
         self.exit_code: int | None = None
         self.exiting = False
-        self._handlers: list[tuple[Action, ActionFeature]] = [
-            (action, registry.action(action.feature)) for action in plan.actions
+        self._handlers: list[tuple[Action, Decoder, ActionFeature]] = [
+            (action, action.decoder(), registry.action(action.feature)) for action in plan.actions
         ]
 
     # ---- records
@@ -37,8 +41,8 @@ class LiveSession:
         for record in records:
             if self.exiting:
                 return
-            action, feature = handlers[int.from_bytes(record[:8], "little")]
-            output = feature.handle(action, action.decode(record), self)
+            action, decode, feature = handlers[int.from_bytes(record[:8], "little")]
+            output = feature.handle(action, decode(record), self)
             if output is not None:
                 take(output)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 Handler = Callable[[list[bytes]], None]
 
 # The header of a record: u32 length with two flags on top, u32 page offset (BPF_RINGBUF_* in the kernel).
+BACKLOG = 48 << 20  # bytes of records that are taken out of the ring and not shown yet, at most
 _HEADER = 8
 _BUSY, _DISCARDED = 1 << 31, 1 << 30
 _U32 = 0xFFFFFFFF
@@ -65,12 +66,18 @@ class RingReader:
         return count
 
     def consume(self, handler: Handler) -> int:
-        """Hand over what is in the ring now, and not what comes meanwhile; returns how many records."""
-        end, count = self._words[0], 0
-        while records := self._batch(end):
-            count += len(records)
-            handler(records)
-        return count
+        """Empty the ring, then hand over what was in it; returns how many records.
+
+        Taking a record out costs a tenth of showing it, so a burst is first brought to safety: the ring loses
+        nothing as long as the backlog, which is limited, has room.
+        """
+        backlog: list[bytes] = []
+        limit = self._consumed[0] + BACKLOG
+        while self._consumed[0] < limit and (records := self._batch(self._words[0])):
+            backlog += records
+        if backlog:
+            handler(backlog)
+        return len(backlog)
 
     def _batch(self, end: int) -> list[bytes]:
         """Up to a batch of complete records before position `end`; their room is free again.

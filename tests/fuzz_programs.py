@@ -206,7 +206,7 @@ class Writer:
         e = self.expression
         match kind:
             case "int" if choice == 6:
-                return f"{self.pick('-', '!', '~', 'comptime ')}{e('int')}"
+                return f"{self.pick('-', '!', '~')}({e('int')})"
             case "int" if choice == 7:
                 return f"({e('string')} {self.pick('==', '!=')} {e('string')})"
             case "int" if choice == 8:
@@ -279,7 +279,7 @@ class Writer:
                 name, shown = self.pick(*KEYED), self.pick("$k", "$k.0", "$k.1", "$i")
                 return f"for ($k : {name}) {{ {self.body(1)} print({shown}); }}"
             case 12:
-                return f"for ($j : {e('int')}..{e('int')}) {{ {self.body(1)} $n = $j; }}"
+                return f"for ($j : ({e('int')})..({e('int')})) {{ {self.body(1)} $n = $j; }}"
             case 13:
                 return f"while ({e('int')}) {{ {self.body(1)} {self.pick('break;', 'continue;', '$i++;')} }}"
             case 14:
@@ -302,7 +302,7 @@ class Writer:
         self.own = POINTS[point]
         if self.chance(self.odd):
             point = self.pick(*ODD_POINTS)
-        predicate = f" /{self.expression('int')}/" if self.chance(4) else ""
+        predicate = f" / {self.expression('int')} /" if self.chance(4) else ""
         setup = "" if self.chance(self.odd) else SETUP
         return f"{point}{predicate} {{ {setup} {self.body()} {self.statement()} }}"
 
@@ -328,7 +328,7 @@ def _texts() -> list[str]:
 
 
 REAL = _texts()
-_TOKEN = re.compile(r'[$@]?\w+|"[^"\n]*"|\s+|[-+*/<>=!&|.]{2}|.', re.DOTALL)
+_TOKEN = re.compile(r'/\*.*?\*/|//[^\n]*|[$@]?\w+|"[^"\n]*"|\s+|[-+*/<>=!&|.]{2}|.', re.DOTALL)
 VOCABULARY = sorted(
     {t for text in REAL for t in _TOKEN.findall(text) if not t.isspace()}
     | {*FUNCTIONS, *AGGREGATIONS, *INTEGERS, *STRINGS, *POINTERS, *OTHERS, *TYPES, *ODD, *ODD_TYPES, *MODES}
@@ -341,9 +341,9 @@ def sort_of(token: str) -> str:
         return "space"
     if token[0] in "$@":
         return "value"
-    if token[0] in '"(' or token[0].isalnum():
-        return "value" if len(token) > 1 or token[0].isalnum() else token
-    return "sign"
+    if token[0] in '"(-' or token[0].isalnum():
+        return "value" if len(token) > 2 or token[0].isalnum() else token
+    return "sign" if token in BINARY else token
 
 
 LIKE = {sort: [t for t in VOCABULARY if sort_of(t) == sort] for sort in ("value", "sign")}
@@ -354,8 +354,8 @@ def mutated(draw: st.DrawFn) -> str:
     """A real program in which a few words are missing, doubled, swapped or replaced, most often by their like."""
     words = list(_TOKEN.findall(draw(st.sampled_from(REAL))))
     for _ in range(draw(st.integers(1, 3))):
-        first = words.index("{") if "{" in words and draw(st.booleans()) else 0
-        at = draw(st.integers(first, len(words) - 1))
+        first = words.index("{") if "{" in words and draw(st.integers(0, 5)) else 0
+        at = draw(st.sampled_from([i for i in range(first, len(words)) if not words[i].isspace()] or [0]))
         match draw(st.sampled_from(["remove", "double", "swap", "insert", *["replace"] * 12])):
             case "remove" if len(words) > 1:
                 del words[at]
@@ -365,7 +365,7 @@ def mutated(draw: st.DrawFn) -> str:
                 other = draw(st.integers(0, len(words) - 1))
                 words[at], words[other] = words[other], words[at]
             case "replace":
-                words[at] = draw(st.sampled_from(LIKE.get(sort_of(words[at]), words)))
+                words[at] = draw(st.sampled_from(LIKE.get(sort_of(words[at]), [words[at]])))
             case _:
                 words.insert(at, draw(st.sampled_from(VOCABULARY)))
     return "".join(words)

@@ -34,6 +34,7 @@ from pytrace.runtime.privileges import PrivilegeError
 from pytrace.runtime.process import ProcessError
 
 ATTACHED = Output("attached_probes", "", {"probes": 1}, fields={"count": 1})
+A_MAP = SimpleNamespace(name="@a", symbol="AT_a")
 BEGIN = ProgramSpec("begin_1", "raw_tp", (OnDemand("begin", "begin"),))
 
 
@@ -59,7 +60,7 @@ class Played:
     @property
     def plan(self) -> Any:
         """What the command line asks of the plan."""
-        return SimpleNamespace(programs=self.programs, config=self.config)
+        return SimpleNamespace(programs=self.programs, config=self.config, maps=[A_MAP])
 
     @property
     def tracer(self) -> Any:
@@ -232,8 +233,10 @@ def test_options_reach_the_trace() -> None:
         stages=frozenset({"ast"}),
         verbose=True,
         strict=True,
+        values=False,
     )
-    assert options_of(parse(["x", "-c", "ls", "--no-warnings"])) == Options(command="ls", warnings=False)
+    other = options_of(parse(["x", "-c", "ls", "--no-warnings"]))
+    assert other == Options(command="ls", warnings=False, values=False)
 
 
 # ---------------------------------------------------------------- signals and broken pipes
@@ -311,10 +314,10 @@ def compile_error() -> CompileError:
             "'missing_probes' config variable to 'warn'.\n",
         ),
         (
-            LoadError("", 1, "libbpf: no memory\n"),
+            LoadError("", 1, "libbpf: map 'AT_a': failed to create\nlibbpf: failed to load\n"),
             255,
-            'libbpf: no memory\nERROR: Unknown BPF object load failure. Try using the "-d libbpf" option to '
-            "see the full loading log.\n",
+            "map @a: failed to create\nERROR: Unknown BPF object load failure. "
+            'Try using the "-d libbpf" option to see the full loading log.\n',
         ),
         (
             ZeroDivisionError("oh\nno"),

@@ -62,7 +62,7 @@ def test_a_full_map_refuses_and_warns() -> None:
     assert result.maps == {"@m": {1: 7, 2: 2}}
     first, info, *_ = result.errors.splitlines()
     assert first == (
-        "stdin:1:51-56: WARNING: Map full; can't update element. Try increasing max_map_keys config or manually setting "
+        "stdin:1:49-54: WARNING: Map full; can't update element. Try increasing max_map_keys config or manually setting "
         "the max entries in a map declaration e.g. `let @a = hash(5000)`"
     )
     assert info == "Additional Info - helper: map_update_elem, retcode: -7"

@@ -17,12 +17,21 @@ def block(**settings: Value) -> nodes.Config:
     return nodes.Config(span, tuple(nodes.Setting(span, name, value) for name, value in settings.items()))
 
 
-def read(environment: dict[str, str] | None = None, **settings: Value) -> Config:
-    """The configuration of a block without mistakes."""
+def read(environment: dict[str, str], **settings: Value) -> Config:
+    """The configuration of a block without mistakes, under an environment."""
     diagnostics = Diagnostics()
-    config = effective_config(block(**settings), environment or {}, diagnostics)
+    config = effective_config(block(**settings), environment, diagnostics)
     assert not diagnostics.items
     return config
+
+
+def setting(name: str, value: Value, field: str = "") -> Value:
+    """What one setting of the block comes to; `field` is its name in `Config`."""
+    diagnostics = Diagnostics()
+    config = effective_config(block(**{name: value}), {}, diagnostics)
+    assert not diagnostics.items
+    found: Value = getattr(config, field or name)
+    return found
 
 
 def complaints(**settings: Value) -> list[str]:
@@ -40,7 +49,7 @@ def test_nothing_said_is_the_defaults() -> None:
     "name", ["max_map_keys", "MAX_MAP_KEYS", "BPFTRACE_MAX_MAP_KEYS", "bpftrace_Max_map_keys"]
 )
 def test_names_have_three_spellings_in_any_case(name: str) -> None:
-    assert read(**{name: 16}).max_map_keys == 16
+    assert setting(name, 16, "max_map_keys") == 16
 
 
 def test_the_environment_wins() -> None:
@@ -63,7 +72,7 @@ def test_the_environment_wins() -> None:
     ],
 )
 def test_truth_in_the_block(value: Value, truth: bool) -> None:
-    assert read(print_maps_on_exit=value).print_maps_on_exit is truth
+    assert setting("print_maps_on_exit", value) is truth
 
 
 @pytest.mark.parametrize(("text", "truth"), [("1", True), ("on", True), ("No", False), ("0", False)])
@@ -91,7 +100,7 @@ def test_truth_in_the_environment(text: str, truth: bool) -> None:
     ],
 )
 def test_values(name: str, value: Value, effective: Value) -> None:
-    assert getattr(read(**{name: value}), name) == effective
+    assert setting(name, value) == effective
 
 
 @pytest.mark.parametrize(

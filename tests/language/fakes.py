@@ -57,6 +57,7 @@ SERVICES: Services = FakeServices()
 class FakeSession:
     """Notes what actions ask for."""
 
+    values = True
     services: Services = field(default_factory=FakeServices)
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     map_answer: Output = field(default_factory=lambda: Output("map", "@: 1\n", {"@": 1}))

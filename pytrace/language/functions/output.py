@@ -107,7 +107,7 @@ class Printf(Formatted):
 
     def handle(self, action: ActionRecord, values: tuple[Any, ...], session: Session) -> Output | None:
         text = self.format(action, values, session)
-        shown = python_values(action, values, session.services)
+        shown = python_values(action, values, session.services) if session.values else ()
         return Output("printf", text, clean(text), shown)
 
 

@@ -62,7 +62,7 @@ class Usym(Function):
 class Kaddr(Function):
     """The address of a kernel symbol; a uint64 in the kernel's memory.
 
-    bt> begin { printf("%d\\n", *(uint32 *)kaddr("jiffies")); }
+    bt> begin { printf("%p\\n", kaddr("vfs_read")); }
 
     Source: /proc/kallsyms (proc(5)).
     """
@@ -130,7 +130,7 @@ class _Relabel(Function):
 class Kptr(_Relabel):
     """An address in the kernel's memory: the same value, which is read from there.
 
-    bt> kprobe:vfs_read { print(*kptr(arg0)); }
+    bt> rawtracepoint:sched_switch { print(*kptr(arg1)); }
     """
 
     name = "kptr"

@@ -1,0 +1,121 @@
+"""Options that a program defines itself: `getopt` (reference part 2, section 10.4)."""
+
+from __future__ import annotations
+
+from pytrace.grammar.diagnostics import CompileError, Diagnostic, Diagnostics, Severity
+from pytrace.grammar.literals import LiteralError, parse_integer
+from pytrace.grammar.source import encode_text
+from pytrace.grammar.spec import CallSite, Constant, Context, Emit, Function, Param, Value, feature
+from pytrace.grammar.types import BOOL, INT64, UINT64, String, Type
+
+TRUE, FALSE = ("1", "true", "on", "yes"), ("0", "false", "off", "no")
+
+
+@feature
+class Getopt(Function):
+    """The value of an option that is given to the program as `-- --name=value`.
+
+    The default says what is accepted and what type the value has: `false` (also without a default) makes a bool,
+    which `--name` alone makes true; a number an int64 or uint64; a string a string. The description is what
+    `-- --help` shows.
+
+    bt> begin { printf("%d deep\\n", getopt("depth", 3, "how far to look")); }
+    """
+
+    name = "getopt"
+    parameters = (
+        Param("name", ("string",), literal=True),
+        Param("default", ("int", "string", "bool"), literal=True, optional=True),
+        Param("description", ("string",), literal=True, optional=True),
+    )
+
+    def type(self, site: CallSite) -> Type:
+        default = _default(site)
+        self._declare(site, default)
+        match default:
+            case bool():
+                return BOOL
+            case bytes():
+                return String(site.context.config.max_strlen)
+            case int():
+                return INT64 if default < 0 else UINT64
+
+    def _declare(self, site: CallSite, default: Constant) -> None:
+        """Note the option; all uses of one name must agree."""
+        name, description = site.text(0), site.text(2) if len(site) > 2 else ""
+        before, known = site.context.options.setdefault(name, (default, description))
+        place = f"Command line option '{name}' needs to have the same {{}} in all places it is used."
+        if (type(before), before) != (type(default), default):
+            shown = before.decode(errors="replace") if isinstance(before, bytes) else str(before).lower()
+            message = f"{place.format('default value')} Previous default value: {shown}"
+            site.error("err.param.named", message)
+        if description and known and description != known:
+            site.error("err.param.named", f"{place.format('description')} Previous description: {known}", 2)
+        site.context.options[name] = before, known or description
+
+    def emit(self, emit: Emit, site: CallSite) -> Value:
+        value = option_value(site.context, site.text(0), _default(site), Diagnostics())
+        if isinstance(value, bytes):
+            assert isinstance(site.type, String)
+            return emit.convert(emit.text(value[: site.type.size - 1]), site.type)
+        return emit.integer(int(value), site.type)
+
+
+def _default(site: CallSite) -> Constant:
+    given = site.constants[1] if len(site) > 1 else None
+    return False if given is None else given
+
+
+def option_value(context: Context, name: str, default: Constant, diagnostics: Diagnostics) -> Constant:
+    """What the command line says an option is; the last one counts. What is wrong with it is reported."""
+    values = [v for n, v in _given(context) if n == name]
+    if not values:
+        return default
+    text, problem = values[-1], ""
+    match default:
+        case bytes():
+            return encode_text(text)
+        case bool():
+            if text.lower() in TRUE + FALSE:
+                return text.lower() in TRUE
+            problem = f"expects a boolean (e.g. 'true') (value: {text})"
+        case int():
+            try:
+                return parse_integer(text, external=True)
+            except LiteralError:
+                kind = "expects an integer" if text == "true" else "invalid integer"
+                problem = f"{kind} (value: {text})"
+    diagnostics.error("err.param.named", f"program command line option --{name} {problem}", None)
+    return default
+
+
+def _given(context: Context) -> list[tuple[str, str]]:
+    """Names and values of the options on the command line; one without a value is `true`."""
+    words = (word.removeprefix("--").partition("=") for word in context.named)
+    return [(name, value if equals else "true") for name, equals, value in words]
+
+
+def check_options(context: Context) -> None:
+    """Compare the options given with those that the program defines, after it was checked. Raises CompileError.
+
+    `--help` is such an error, too: all that is to be shown is the list of options.
+    """
+    diagnostics = context.diagnostics
+    names = [name for name, _ in _given(context)]
+    if "help" in names and "help" not in context.options:
+        lines = [f"--{name}: {text}" if text else f"--{name}" for name, (_, text) in context.options.items()]
+        shown = (
+            "\n".join(["expected program options:", *lines])
+            if lines
+            else "no custom program options defined."
+        )
+        raise CompileError([Diagnostic(Severity.HINT, "param.named", shown)])
+    unknown = [f"--{name}" for name in dict.fromkeys(names) if name not in context.options]
+    if unknown:
+        known = ": ".join(f"--{name}" for name in context.options)
+        hint = f"expected program options: {known}" if known else "no custom program options defined."
+        message = f"unexpected program command line options: {' '.join(unknown)}"
+        diagnostics.error("err.param.named", message, None, hints=(hint,))
+    for name, (default, _) in context.options.items():
+        option_value(context, name, default, diagnostics)
+    diagnostics.raise_errors()
