@@ -39,7 +39,7 @@ class DebugInfo:
         self.module = module
         self._known: dict[Any, Node] = {}
         self.file = self._node(
-            "DIFile", {"filename": source.name, "directory": "", "source": source.text.replace("\0", "")}
+            "DIFile", {"filename": source.name, "directory": "", "source": printable(source.text)}
         )
         self.unit = self._node(
             "DICompileUnit",
@@ -201,6 +201,11 @@ class DebugInfo:
                 "DIDerivedType", {"tag": ir.DIToken("DW_TAG_pointer_type"), "baseType": array, "size": 64}
             )
         return self._uints[value]
+
+
+def printable(text: str) -> str:
+    """Program text as metadata can hold it: bytes that are not UTF-8 become question marks."""
+    return text.replace("\0", "?").encode("utf-8", "replace").decode()
 
 
 def _add_operand(node: Any, name: str, value: Any) -> None:

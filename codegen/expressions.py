@@ -39,6 +39,7 @@ from pytrace.grammar.types import (
     UINT8,
     UINT64,
     Array,
+    Buffer,
     EnumType,
     Int,
     Member,
@@ -226,19 +227,14 @@ class ExpressionGenerator(MapAccess):
 
     def compare_strings(self, left: Value, right: Value, size: int) -> Value:
         """Byte by byte, ending at the first NUL or difference: true if equal."""
-        result, open_ = self.frame.alloca(I64), self.frame.alloca(I64)
-        self.builder.store(ir.Constant(I64, 1), result)
-        self.builder.store(ir.Constant(I64, 1), open_)
+        result = self.frame.alloca(I64)
 
-        def look(index: Value) -> None:
-            def byte() -> None:
-                a, b = (self._byte(v, index) for v in (left, right))
-                same = self.compare("==", a, b)
-                more = self.builder.and_(same.raw, self.truth(a).raw)
-                self.builder.store(same.raw, result)
-                self.builder.store(more, open_)
-
-            self.when(Value(BOOL, self.builder.load(open_, typ=I64)), byte)
+        def look(index: Value) -> Value:
+            a, b = (self._byte(v, index) for v in (left, right))
+            same = self.compare("==", a, b)
+            self.builder.store(same.raw, result)
+            more = self.builder.and_(same.raw, self.truth(a).raw)
+            return self.compare("==", Value(BOOL, more), self.integer(0))
 
         self.repeat(size, look)
         return Value(BOOL, self.builder.load(result, typ=I64))
@@ -249,7 +245,7 @@ class ExpressionGenerator(MapAccess):
     def equal_bytes(self, left: Value, right: Value) -> Value:
         """Whether two values of one shape have the same bytes."""
         left, right = self.own(left), self.own(right)
-        if left.type != right.type and isinstance(left.type, (Tuple, Record)):
+        if left.type != right.type and isinstance(left.type, (Tuple, Record, Buffer)):
             from pytrace.grammar.promote import promote
 
             common = promote(left.type, right.type)

@@ -157,7 +157,15 @@ class Frame:
             if offset == 0:
                 return pointer
             offset = ir.Constant(I64, offset)
+        else:
+            pointer = self.opaque(pointer)
         return self.builder.gep(pointer, [offset], source_etype=I8)
+
+    def opaque(self, pointer: Any) -> Any:
+        """A pointer of which LLVM knows nothing: it turns additions to an aligned place on the stack into bitwise
+        operations, which the verifier does not allow on pointers."""
+        kind = ir.FunctionType(PTR, [PTR])
+        return self.builder.asm(kind, "", "=r,0", [pointer], False)
 
     def fill_zero(self, pointer: Any, size: int) -> None:
         """Set memory to zero."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from pytrace.grammar.check_statements import StatementChecker
@@ -15,7 +16,7 @@ from pytrace.grammar.nodes import (
     Node,
     Program,
 )
-from pytrace.grammar.source import Source
+from pytrace.grammar.source import Source, Span
 from pytrace.grammar.spec import Context, Registry
 from pytrace.grammar.types import NONE, Aggregate, Type
 from pytrace.grammar.typing import MapInfo, ProgramTypes, TypedProbe, TypedProgram
@@ -48,14 +49,11 @@ def analyse(program: Program, registry: Registry, context: Context) -> TypedProg
 
 def refuse_unsupported(program: Program, context: Context) -> None:
     """Say plainly which parts of the language are still missing."""
+    words: dict[type, str] = {Macro: "macro", Function: "fn", Import: "import"}
     for item in (*program.imports, *program.items):
-        match item:
-            case Macro():
-                context.diagnostics.error("err.feature", "macro is not supported yet", item.span)
-            case Function():
-                context.diagnostics.error("err.feature", "fn is not supported yet", item.span)
-            case Import():
-                context.diagnostics.error("err.feature", "import is not supported yet", item.span)
+        word = words.get(type(item))
+        if word is not None:
+            context.diagnostics.error("err.feature", f"{word} is not supported yet", item.span)
     context.diagnostics.raise_errors()
 
 
@@ -64,13 +62,31 @@ def refuse_unsupported(program: Program, context: Context) -> None:
 
 def read_c_definitions(program: Program, source: ProgramTypes, context: Context) -> None:
     """Let the C front end read the preprocessor lines and definitions, if there are any."""
-    if not program.c_texts:
-        return
-    text = "".join(c.span.text.rstrip("\n") + "\n" for c in program.c_texts)
-    source.c = context.host.c_definitions(text)
-    span = program.c_texts[0].span.to(program.c_texts[-1].span)
+    source.c = context.host.c_definitions(c_text(program))
     for message in source.c.errors:
-        context.diagnostics.error("err.name.type", message, span)
+        context.diagnostics.error("err.name.type", message, c_place(message, program))
+
+
+def c_text(program: Program) -> str:
+    """The C part of a program, every line where it is in the program, definitions ended by a semicolon."""
+    text = ""
+    for part in program.c_texts:
+        line, column = part.span.first
+        text += "\n" * (line - 1 - text.count("\n"))
+        text += " " * (column - 1 - len(text.rpartition("\n")[2]))
+        text += part.span.text
+        if not part.span.text.startswith("#"):
+            text = text.rstrip(";\n") + ";"
+    return text
+
+
+def c_place(message: str, program: Program) -> Span | None:
+    """The part of a program that a complaint of the C front end (`FILE:LINE:COLUMN: …`) is about."""
+    parts = program.c_texts
+    found = re.match(r"[^:]*:(\d+):", message)
+    line = int(found[1]) if found else 0
+    inside = (p.span for p in parts if p.span.first[0] <= line <= p.span.last[0])
+    return next(inside, parts[0].span.to(parts[-1].span) if parts else None)
 
 
 def declared_maps(program: Program, context: Context) -> dict[str, MapInfo]:

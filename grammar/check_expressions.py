@@ -114,6 +114,8 @@ class ExpressionChecker(CallChecker):
                 return self.infer_index(node)
             case Call():
                 return self.infer_call(node)
+            case TupleExpr(items=()):
+                return self.set(node, NONE)
             case TupleExpr(items=items):
                 return self.set(node, Tuple(tuple(copied(self.member_type(i)) for i in items)))
             case RecordExpr(names=names, items=items):

@@ -157,11 +157,10 @@ class StatementChecker(ExpressionChecker):
         """`if` as a statement."""
         self.check_condition(node.condition, self.infer(node.condition))
         self.check_discarded(node.then)
-        match node.otherwise:
-            case Block() as block:
-                self.check_discarded(block)
-            case If() as nested:
-                self.check_if(nested)
+        if isinstance(node.otherwise, Block):
+            self.check_discarded(node.otherwise)
+        elif node.otherwise is not None:
+            self.check_if(node.otherwise)
 
     def check_return(self, node: Return, value: Expr | None) -> None:
         """`return;` and `return integer;`"""
@@ -372,8 +371,10 @@ class StatementChecker(ExpressionChecker):
                 binding.assigned = True
                 return
             binding.declared = declared != String(0)
-            if binding.declared or binding.type == NONE:
+            if binding.declared:
                 binding.type = declared
+            elif binding.type == NONE:
+                binding.type = String(1)
         if node.value is not None:
             self.store_variable(node.variable, kind, node, node.value)
         self.set(node.variable, binding.type)

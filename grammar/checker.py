@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pytrace.grammar import promote as rules
 from pytrace.grammar.diagnostics import Diagnostics, Label, did_you_mean
-from pytrace.grammar.nodes import Block, Expr, For, If, Map, MapElement, Node, TypeName, TypeOf, Variable
+from pytrace.grammar.nodes import Block, Expr, For, If, Map, MapElement, Node, TupleExpr, TypeName, TypeOf, Variable
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import Aggregation, Constant, Context, Registry
 from pytrace.grammar.types import (
@@ -108,6 +108,8 @@ class Checker:
     def valueless(self, node: Expr) -> bool:
         """Whether an expression (whose type was inferred) is one that never has a value."""
         match node:
+            case TupleExpr(items=items):
+                return not items
             case Block(value=value):
                 return value is None or self.valueless(value)
             case If(then=then, otherwise=otherwise):

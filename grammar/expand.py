@@ -35,17 +35,13 @@ def expand_probe(probe: Probe, registry: Registry, context: Context) -> list[Typ
 def report_empty(probe: Probe, context: Context) -> None:
     """A block of which no attach point is left ([probe.missing])."""
     span = probe.attach_points[0].span.to(probe.attach_points[-1].span)
-    match context.config.missing_probes:
-        case "error":
-            hint = "If this is expected, set the 'missing_probes' config variable to 'warn'."
-            context.diagnostics.error("err.ap.none", "Probe has no valid attach points.", span, hints=(hint,))
-        case "warn":
-            context.diagnostics.warning(
-                "err.ap.none",
-                "Probe has no valid attach points. It is being removed which may cause issues with program "
-                "behavior.",
-                span,
-            )
+    policy = context.config.missing_probes
+    if policy == "error":
+        hint = "If this is expected, set the 'missing_probes' config variable to 'warn'."
+        context.diagnostics.error("err.ap.none", "Probe has no valid attach points.", span, hints=(hint,))
+    elif policy == "warn":
+        message = "Probe has no valid attach points. It is being removed which may cause issues with program behavior."
+        context.diagnostics.warning("err.ap.none", message, span)
 
 
 def attach_targets(text: AttachText, registry: Registry, context: Context) -> list[Target]:

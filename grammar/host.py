@@ -53,6 +53,19 @@ class Symbol:
 
 
 @dataclass(frozen=True, slots=True)
+class UserVariable:
+    """A variable (or function) of an ELF file: its address in the symbol table and its size in bytes.
+
+    `anchor` is the address that the file gives to the place that was asked about; None if the file is always
+    loaded at the addresses it says.
+    """
+
+    address: int
+    size: int
+    anchor: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class UsdtArgument:
     """One argument of a USDT location, as its note describes it.
 
@@ -137,6 +150,10 @@ class Host(TypeSource, Protocol):
 
     def symbols(self, path: str) -> Sequence[Symbol]:
         """The function symbols of an ELF file (`.symtab` and `.dynsym`)."""
+        ...
+
+    def user_variable(self, path: str, name: str, offset: int) -> UserVariable | None:
+        """A variable of an ELF file, and the address of what is `offset` bytes into the file."""
         ...
 
     def usdt(self, path: str) -> Sequence[UsdtLocation]:

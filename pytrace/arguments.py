@@ -219,19 +219,6 @@ def _check(arguments: Arguments) -> None:
         raise UsageError("ERROR: USAGE: -k, --warnings conflicts with --no-warnings")
     if arguments.pid is not None and arguments.command is not None:
         raise UsageError("ERROR: USAGE: Cannot use both -c and -p.", usage=True)
-    if arguments.helper_errors:
-        raise UsageError("ERROR: -k is not supported yet")
-    if arguments.named:
-        _refuse_named(arguments.named)
-
-
-def _refuse_named(named: tuple[str, ...]) -> None:
-    """Programs cannot define options (`getopt`) yet, so each is one too many."""
-    hint = "no custom program options defined."
-    if "--help" in named:
-        raise UsageError("", hint=hint)
-    names = " ".join(word.partition("=")[0] for word in named)
-    raise UsageError(f"ERROR: unexpected program command line options: {names}", hint=hint)
 
 
 def _read(argv: list[str]) -> tuple[Arguments, list[str], list[str]]:

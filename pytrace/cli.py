@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(parse(words), messages) if words else _show_usage(messages)
     except UsageError as error:
-        messages.write(f"{error.text}\n" if error.text else "")
+        messages.write(f"{error.text}\n")
         if error.hint:
             messages.hint(error.hint)
         if error.usage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,6 +15,9 @@ from pytrace.grammar.settings import effective_config
 from pytrace.grammar.source import Source
 from pytrace.grammar.spec import REGISTRY, Context
 from pytrace.options import Options
+
+# The parser allows trees 300 levels deep, and a pass may take several calls for each level.
+RECURSION_LIMIT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ def compile_text(text: str, name: str = "stdin", options: Options | None = None,
     from pytrace.codegen.compiler import compile_program
     from pytrace.language.functions.options import check_options
 
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
     options = options or Options()
     source, diagnostics, stages = Source(name, text), Diagnostics(), dict[str, str]()
     program = analyse.parse(source, REGISTRY, diagnostics)

@@ -35,7 +35,7 @@ class LiveSession:
 
     # ---- records
 
-    def handle(self, records: Sequence[bytes | memoryview]) -> None:
+    def handle(self, records: Sequence[bytes]) -> None:
         """Act on a batch of records; after an `exit` what is left of its phase is discarded."""
         handlers, take = self._handlers, self.take
         for record in records:

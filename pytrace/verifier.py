@@ -59,8 +59,8 @@ def place(log: str, compilation: Compilation, symbol: str, section: str) -> Span
     numbers = [int(found[1]) for line in log.splitlines() if (found := _INSTRUCTION.match(line))]
     if not numbers:
         return None
-    found = place_of(line_table(compilation.elf, symbol, section), numbers[-1])
-    return None if found is None else _word_at(compilation.source, *found)
+    where = place_of(line_table(compilation.elf, symbol, section), numbers[-1])
+    return None if where is None else _word_at(compilation.source, *where)
 
 
 def _word_at(source: Source, line: int, column: int) -> Span | None:

@@ -6,6 +6,7 @@ BTF: clang complains, what it complains of is declared in front of the text, and
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -71,7 +72,10 @@ def _index() -> Any:
     try:
         from clang import cindex  # 80 ms, and only programs with C text need it
 
-        return cindex.Index.create()
+        index = cindex.Index.create()
+        # left to the end of the interpreter, its __del__ finds the module's globals gone and complains
+        atexit.register(_index.cache_clear)
+        return index
     except Exception as error:  # cindex has its own errors for a missing library
         raise HostError(
             f"C definitions need libclang ({error}); install the Python package libclang"
@@ -110,6 +114,8 @@ class CFront:
         Raises:
             HostError: libclang cannot be loaded.
         """
+        if not text and "-include" not in self._arguments:
+            return CDefinitions()  # without loading libclang
         if text not in self._known:
             self._known[text] = self._read(text)
         return self._known[text]

@@ -124,6 +124,13 @@ class ElfFile:
                 return address - segment.address + segment.offset
         return None
 
+    def address(self, offset: int) -> int | None:
+        """The symbol-table address of what lies `offset` bytes into the file."""
+        for segment in self.segments:
+            if segment.offset <= offset < segment.offset + segment.size:
+                return offset - segment.offset + segment.address
+        return None
+
     # ------------------------------------------------------------ symbols
 
     def symbols(self, objects: bool = False) -> list[Symbol]:

@@ -7,13 +7,13 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
-from pytrace.grammar.host import CDefinitions, Event, Prototype, Symbol, UsdtLocation
+from pytrace.grammar.host import CDefinitions, Event, Prototype, Symbol, UsdtLocation, UserVariable
 from pytrace.grammar.types import EnumType, Member, Struct, Type
 from pytrace.runtime import cpus
 from pytrace.runtime.binaries import resolve
 from pytrace.runtime.btf import KernelTypes
 from pytrace.runtime.cfront import CFront, kernel_header_arguments
-from pytrace.runtime.elf import ElfFile
+from pytrace.runtime.elf import ET_DYN, ElfFile
 from pytrace.runtime.features import Features
 from pytrace.runtime.kernel import KernelFunctions, KernelSymbols
 from pytrace.runtime.tracefs import Tracefs
@@ -130,6 +130,15 @@ class LiveHost:
         """The function symbols (or data objects) of one name; much quicker than `symbols` in large files."""
         with ElfFile(path) as file:
             return file.find(name, objects)
+
+    def user_variable(self, path: str, name: str, offset: int) -> UserVariable | None:
+        """See `Host`."""
+        with ElfFile(path) as file:
+            found = file.find(name, objects=True) or file.find(name)
+            if not found:
+                return None
+            anchor = file.address(offset) if file.type == ET_DYN else None
+            return UserVariable(found[0].address, found[0].size, anchor)
 
     def usdt(self, path: str) -> Sequence[UsdtLocation]:
         """See `Host`."""

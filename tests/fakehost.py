@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pytrace.grammar.host import CDefinitions, Event, Prototype, Symbol, UsdtArgument, UsdtLocation
+from pytrace.grammar.host import (
+    CDefinitions,
+    Event,
+    Prototype,
+    Symbol,
+    UsdtArgument,
+    UsdtLocation,
+    UserVariable,
+)
 from pytrace.grammar.types import (
     BOOL,
     INT8,
@@ -306,6 +314,11 @@ SYMBOLS: dict[str, tuple[Symbol, ...]] = {
     SHELL: (Symbol("main", 0x31A00, 0x31A00, 6000), Symbol("readline", 0xD5690, 0xD5690, 254)),
 }
 
+VARIABLES = {
+    (SHELL, "interactive"): UserVariable(0x12A40C, 4, 0x31A00),
+    (SHELL, "ps1_prompt"): UserVariable(0x129A88, 8, 0x31A00),
+}
+
 USDT: dict[str, tuple[UsdtLocation, ...]] = {
     LIBC: (
         UsdtLocation(
@@ -356,6 +369,7 @@ class FakeHost:
     raw: dict[str, Prototype] = field(default_factory=lambda: dict(RAW_TRACEPOINTS))
     files: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(BINARIES))
     elf_symbols: dict[str, tuple[Symbol, ...]] = field(default_factory=lambda: dict(SYMBOLS))
+    variables: dict[tuple[str, str], UserVariable] = field(default_factory=lambda: dict(VARIABLES))
     locations: dict[str, tuple[UsdtLocation, ...]] = field(default_factory=lambda: dict(USDT))
     addresses: dict[str, int] = field(default_factory=lambda: {"jiffies": 0xFFFFFFFF82A05000})
     features: set[str] = field(default_factory=lambda: set(FEATURES))
@@ -418,6 +432,9 @@ class FakeHost:
 
     def symbols(self, path: str) -> Sequence[Symbol]:
         return self.elf_symbols.get(path, ())
+
+    def user_variable(self, path: str, name: str, offset: int) -> UserVariable | None:
+        return self.variables.get((path, name))
 
     def usdt(self, path: str) -> Sequence[UsdtLocation]:
         return self.locations.get(path, ())

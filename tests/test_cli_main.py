@@ -220,13 +220,15 @@ def test_stages_are_shown_of_what_will_not_load(capfd: Capture) -> None:
 
 def test_options_reach_the_trace() -> None:
     arguments = parse(
-        ["prog.bt", "a", "-p", "1", "--unsafe", "--dry-run", "-I", "/i", "--include", "x.h", "-d",
-         "ast", "--strict", "-v"]
+        ["prog.bt", "a", "-p", "1", "--unsafe", "-k", "--dry-run", "-I", "/i", "--include", "x.h", "-d",
+         "ast", "--strict", "-v", "--", "--n=1"]
     )  # fmt: skip
     assert options_of(arguments) == Options(
         parameters=("a",),
         pid=1,
+        named=("--n=1",),
         unsafe=True,
+        helper_errors=True,
         dry_run=True,
         include_dirs=("/i",),
         include=("x.h",),

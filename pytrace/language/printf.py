@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -106,10 +106,11 @@ def _specifier(match: re.Match[str]) -> Specifier:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a format does not fit its values, and what to do about it."""
+    """Why a format does not fit its values, and what to do about it; `index` is that of the value at fault."""
 
     message: str
     hints: tuple[str, ...] = ()
+    index: int | None = None
 
 
 def problem(parsed: Format, types: Sequence[Type]) -> Problem | None:
@@ -118,10 +119,10 @@ def problem(parsed: Format, types: Sequence[Type]) -> Problem | None:
     if supplied != expected:
         words = "not enough" if supplied < expected else "too many"
         return Problem(f"{words} arguments for format string ({supplied} supplied, {expected} expected)")
-    for specifier, kind in zip(parsed.specifiers, types, strict=True):
+    for index, (specifier, kind) in enumerate(zip(parsed.specifiers, types, strict=True)):
         found = _unsuitable(specifier.conversion, kind)
         if found is not None:
-            return found
+            return replace(found, index=index)
     return None
 
 

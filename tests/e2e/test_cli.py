@@ -67,6 +67,20 @@ def test_parameters_stand_anywhere_behind_the_program(run: Runner) -> None:
     assert run("a", "-q", "-e", text, "--", "-b", "c").stdout == "a|-b|3\n\n\n"
 
 
+@tag("param.named")
+def test_options_of_the_program(run: Runner) -> None:
+    text = 'begin { print((getopt("depth", 3, "how far to look"), getopt("all"))); }'
+    assert run("-q", "-e", text, "--", "--depth=5", "--all").stdout == "(5, true)\n\n\n"
+    unknown = run("-e", text, "--", "--bad")
+    assert unknown.stderr == (
+        "ERROR: unexpected program command line options: --bad\n"
+        "HINT: expected program options: --depth: --all\n"
+    )
+    assert unknown.status == 1
+    shown = run("-e", text, "--", "--help")
+    assert shown == ("", "HINT: expected program options:\n--depth: how far to look\n--all\n", 1)
+
+
 def test_no_words_at_all(run: Runner) -> None:
     result = run()
     assert (result.stdout, result.status) == ("", 1)
@@ -325,6 +339,19 @@ def test_the_child_ends_with_the_run(start: Start, tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- warnings, losses, configuration
+
+
+@tag("cli.k", "warn.lookup")
+def test_more_warnings(run: Runner) -> None:
+    text = "begin { @m[1] = 1; print(@m[7]); }"
+    assert run("-q", "-k", "-e", text).stderr == (
+        "stdin:1:26-31: WARNING: Can't lookup map element because it does not exist.\n"
+        "Additional Info - helper: map_lookup_elem, retcode: 0\n"
+        f"{text}\n{' ' * 25}~~~~~\n"
+    )
+    assert run("-q", "-e", text).stderr == ""
+    assert "-kk has been deprecated" in run("-kk", "-e", text).stderr
+    assert run("-k", "--no-warnings", "-e", text).status == 1
 
 
 @tag("cli.no-warnings")

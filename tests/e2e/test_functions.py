@@ -506,6 +506,36 @@ def test_assert() -> None:
     assert begin('static_assert(sizeof(int64) == 8, "no"); print(1);') == "1"
 
 
+# ---------------------------------------------------------------- options of the program
+
+OPTIONS = """begin { print((getopt("n", 3), getopt("v"), getopt("s", "abc"), getopt("m", -1), getopt("on", true)));
+    print((sizeof(getopt("n", 3)), sizeof(getopt("v")), sizeof(getopt("s", "abc"))));
+    if (getopt("v")) { @[getopt("s", "abc")] = 1; } }"""
+
+
+@pytest.mark.tag("fn.getopt", "param.named")
+def test_getopt() -> None:
+    assert run(OPTIONS).text == "(3, false, abc, -1, true)\n(8, 1, 1024)\n"
+    named = ("--n=0x10", "--v", "--s=x y", "--m=-7", "--on=NO", "--n=17")
+    given = run(OPTIONS, named=named)
+    assert given.text == "(17, true, x y, -7, false)\n(8, 1, 1024)\n"
+    assert given.maps["@"] == {"x y": 1}
+
+
+@pytest.mark.tag("fn.getopt", "param.named", "err.param.named")
+def test_getopt_refuses() -> None:
+    assert refused(OPTIONS, named=("--n", "--m=zz", "--v=foo", "--bad")) == [
+        "unexpected program command line options: --bad",
+        "program command line option --n expects an integer (value: true)",
+        "program command line option --v expects a boolean (e.g. 'true') (value: foo)",
+        "program command line option --m invalid integer (value: zz)",
+    ]
+    assert refused('begin { print(getopt("n", 1)); print(getopt("n", 2)); }') == [
+        "Command line option 'n' needs to have the same default value in all places it is used. "
+        "Previous default value: 1"
+    ]
+
+
 # ---------------------------------------------------------------- maps
 
 MAPS = [

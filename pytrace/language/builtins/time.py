@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytrace.grammar.diagnostics import did_you_mean
 from pytrace.grammar.spec import Builtin, CallSite, Emit, Param, Value, feature
 from pytrace.grammar.types import UINT64, Int, Type
 
@@ -36,7 +37,8 @@ class Nsecs(Builtin):
         clock = _clock(site)
         if clock not in CLOCKS:
             shown = clock if clock is not None else site.arguments[0].span.text
-            site.error("err.call.argtype", f"Invalid timestamp mode: {shown}", 0)
+            hints = did_you_mean(shown, CLOCKS)
+            site.error("err.call.argtype", f"Invalid timestamp mode: {shown}", 0, hints)
             return UINT64
         if clock == "tai" and not site.context.host.has("ktime_get_tai_ns"):
             site.error("err.feature", "Kernel does not support tai timestamp, please try sw_tai", 0)

@@ -2,6 +2,7 @@
 
 from pytrace.language.functions import (
     control,
+    files,
     maps,
     names,
     network,
@@ -18,6 +19,7 @@ from pytrace.language.functions import (
 
 __all__ = [
     "control",
+    "files",
     "maps",
     "names",
     "network",

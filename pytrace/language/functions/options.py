@@ -8,6 +8,7 @@ from pytrace.grammar.source import encode_text
 from pytrace.grammar.spec import CallSite, Constant, Context, Emit, Function, Param, Value, feature
 from pytrace.grammar.types import BOOL, INT64, UINT64, String, Type
 
+NO_OPTIONS = "no custom program options defined."
 TRUE, FALSE = ("1", "true", "on", "yes"), ("0", "false", "off", "no")
 
 
@@ -15,9 +16,9 @@ TRUE, FALSE = ("1", "true", "on", "yes"), ("0", "false", "off", "no")
 class Getopt(Function):
     """The value of an option that is given to the program as `-- --name=value`.
 
-    The default says what is accepted and what type the value has: `false` (also without a default) makes a bool,
-    which `--name` alone makes true; a number an int64 or uint64; a string a string. The description is what
-    `-- --help` shows.
+    The default says what is accepted and what type the value has: `false` (also without a default) makes a
+    bool, which `--name` alone makes true; a number an int64 or uint64; a string a string. The description is
+    what `-- --help` shows.
 
     bt> begin { printf("%d deep\\n", getopt("depth", 3, "how far to look")); }
     """
@@ -96,7 +97,7 @@ def _given(context: Context) -> list[tuple[str, str]]:
 
 
 def check_options(context: Context) -> None:
-    """Compare the options given with those that the program defines, after it was checked. Raises CompileError.
+    """Compare the options given with those that a checked program defines. Raises CompileError.
 
     `--help` is such an error, too: all that is to be shown is the list of options.
     """
@@ -104,16 +105,12 @@ def check_options(context: Context) -> None:
     names = [name for name, _ in _given(context)]
     if "help" in names and "help" not in context.options:
         lines = [f"--{name}: {text}" if text else f"--{name}" for name, (_, text) in context.options.items()]
-        shown = (
-            "\n".join(["expected program options:", *lines])
-            if lines
-            else "no custom program options defined."
-        )
+        shown = "\n".join(["expected program options:", *lines]) if lines else NO_OPTIONS
         raise CompileError([Diagnostic(Severity.HINT, "param.named", shown)])
     unknown = [f"--{name}" for name in dict.fromkeys(names) if name not in context.options]
     if unknown:
         known = ": ".join(f"--{name}" for name in context.options)
-        hint = f"expected program options: {known}" if known else "no custom program options defined."
+        hint = f"expected program options: {known}" if known else NO_OPTIONS
         message = f"unexpected program command line options: {' '.join(unknown)}"
         diagnostics.error("err.param.named", message, None, hints=(hint,))
     for name, (default, _) in context.options.items():

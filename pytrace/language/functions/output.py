@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from pytrace.grammar.diagnostics import Severity
+from pytrace.grammar.diagnostics import Label, Severity
 from pytrace.grammar.emit import Emit, Slot, Value
 from pytrace.grammar.nodes import Expr, Map
 from pytrace.grammar.source import Span
@@ -57,7 +57,9 @@ class Formatted(Action):
         known = NONE not in site.types or not site.diagnostics.errors
         mismatch = problem(parse(site.text(0)), site.types[1:]) if known else None
         if mismatch is not None:
-            site.error("fmt.check", mismatch.message, hints=mismatch.hints)
+            at = mismatch.index
+            labels = [] if at is None else [Label(site.arguments[at + 1].span, f"value {at + 1} of the format")]
+            site.diagnostics.error("fmt.check", mismatch.message, site.span, labels, mismatch.hints)
         return NONE
 
     def fields(self, site: CallSite) -> tuple[Expr, ...]:

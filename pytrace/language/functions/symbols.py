@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import ClassVar
 
 from pytrace.grammar.spec import CallSite, Emit, Function, Param, Value, feature
-from pytrace.grammar.types import UINT64, Int, Opaque, Pointer, Space, Type
+from pytrace.grammar.types import BOOL, UINT64, Int, Opaque, Pointer, Space, Type
 from pytrace.language.builtins.task import current_id
 from pytrace.language.probes.common import REGISTERS, register
 
 ADDRESS = Param("address", ("int", "pointer"))
+FIRST_ERROR = (1 << 64) - 4095  # MAX_ERRNO
 NAME = Param("name", ("string",), literal=True)
 
 
@@ -146,3 +147,21 @@ class Uptr(_Relabel):
 
     name = "uptr"
     space = Space.USER
+
+
+@feature
+class IsErr(Function):
+    """Whether a kernel function returned an error in place of a pointer; a bool.
+
+    bt> kretprobe:filp_open /is_err(retval)/ { @[comm] = count(); }
+
+    Source: include/linux/err.h, IS_ERR.
+    """
+
+    name = "is_err"
+    parameters = (ADDRESS,)
+    returns = BOOL
+
+    def emit(self, emit: Emit, site: CallSite) -> Value:
+        value = emit.convert(emit.value(site.arguments[0]), UINT64)
+        return emit.compare(">=", value, emit.integer(FIRST_ERROR))
