@@ -253,7 +253,7 @@ class Emitter:
 
     def copy(self, to: Slot, source: Slot, size: int) -> None:
         """See Emit."""
-        self.frame.copy_bytes(to.raw, source.raw, size)
+        self.frame.copy_bytes(to.raw, source.raw, size, min(to.align, source.align))
 
     def text(self, data: bytes) -> Value:
         """See Emit: the bytes go into the program's memory as immediate stores."""

@@ -6,8 +6,8 @@ from typing import Any
 
 from llvmlite import ir
 
+from pytrace.codegen.comparisons import ComparisonGenerator
 from pytrace.codegen.frame import I64
-from pytrace.codegen.mapaccess import MapAccess
 from pytrace.grammar.emit import Slot, Value
 from pytrace.grammar.nodes import (
     AddressOf,
@@ -31,16 +31,13 @@ from pytrace.grammar.nodes import (
     Unary,
     Variable,
 )
-from pytrace.grammar.promote import is_scalar, is_signed, settled
+from pytrace.grammar.promote import is_scalar, settled
 from pytrace.grammar.types import (
     BOOL,
     INT64,
     NONE,
-    UINT8,
     UINT64,
     Array,
-    Buffer,
-    EnumType,
     Int,
     Member,
     Pointer,
@@ -57,7 +54,7 @@ from pytrace.grammar.types import (
 COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 
 
-class ExpressionGenerator(MapAccess):
+class ExpressionGenerator(ComparisonGenerator):
     """The part of the generator that knows expressions."""
 
     def type_of(self, node: Expr) -> Type:
@@ -184,86 +181,6 @@ class ExpressionGenerator(MapAccess):
         self.when(decides, work)
         return Value(BOOL, self.builder.load(result, typ=I64))
 
-    def comparison(self, node: Binary, left: Value, right: Value) -> Value:
-        """Numbers by value, everything else by its bytes."""
-        if is_scalar(left.type) and is_scalar(right.type):
-            signed = is_signed(self.type_of(node.left)) or is_signed(self.type_of(node.right))
-            both = all(self._signed_or_literal(n) for n in (node.left, node.right))
-            return self.compare(node.op, left, right, signed or both)
-        if isinstance(left.type, String) and isinstance(right.type, String):
-            equal = self.equal_strings(node, left, right)
-        else:
-            equal = self.equal_bytes(left, right)
-        return equal if node.op == "==" else self.compare("==", equal, self.integer(0))
-
-    def _signed_or_literal(self, node: Expr) -> bool:
-        kind = self.type_of(node)
-        return isinstance(kind, (Int, EnumType)) and kind.signed
-
-    def equal_strings(self, node: Binary, left: Value, right: Value) -> Value:
-        """Equal up to the first NUL; a literal decides how far to look."""
-        for side, other in ((node.left, right), (node.right, left)):
-            literal = self.typed.constants.get(side)
-            if isinstance(literal, bytes):
-                return self.equal_literal(other, literal.split(b"\0")[0])
-        return self.compare_strings(left, right, min(size_of(left.type), size_of(right.type)))
-
-    def equal_literal(self, value: Value, literal: bytes) -> Value:
-        """Whether a string is the literal, its NUL included, compared in words."""
-        want = (literal + b"\0")[: size_of(value.type)]
-        difference: Value = self.integer(0)
-        done = 0
-        while done < len(want):
-            step = next(s for s in (8, 4, 2, 1) if done + s <= len(want) and done % s == 0)
-            word = self.builder.load(
-                self.frame.offset(value.raw, done), typ=ir.IntType(step * 8), align=1
-            )
-            wide = word if step == 8 else self.builder.zext(word, I64)
-            expected = int.from_bytes(want[done : done + step], "little")
-            other = self.builder.xor(wide, ir.Constant(I64, expected))
-            difference = Value(UINT64, self.builder.or_(difference.raw, other))
-            done += step
-        return self.compare("==", difference, self.integer(0))
-
-    def compare_strings(self, left: Value, right: Value, size: int) -> Value:
-        """Byte by byte, ending at the first NUL or difference: true if equal."""
-        result = self.frame.alloca(I64)
-
-        def look(index: Value) -> Value:
-            a, b = (self._byte(v, index) for v in (left, right))
-            same = self.compare("==", a, b)
-            self.builder.store(same.raw, result)
-            more = self.builder.and_(same.raw, self.truth(a).raw)
-            return self.compare("==", Value(BOOL, more), self.integer(0))
-
-        self.repeat(size, look)
-        return Value(BOOL, self.builder.load(result, typ=I64))
-
-    def _byte(self, value: Value, index: Value) -> Value:
-        return self.load(Slot(self.frame.offset(value.raw, index.raw), 1), 0, UINT8)
-
-    def equal_bytes(self, left: Value, right: Value) -> Value:
-        """Whether two values of one shape have the same bytes."""
-        left, right = self.own(left), self.own(right)
-        if left.type != right.type and isinstance(left.type, (Tuple, Record, Buffer)):
-            from pytrace.grammar.promote import promote
-
-            common = promote(left.type, right.type)
-            assert common is not None
-            left, right = self.convert(left, common), self.convert(right, common)
-        difference: Any = ir.Constant(I64, 0)
-        size, done = size_of(left.type), 0
-        while done < size:
-            step = next(s for s in (8, 4, 2, 1) if done + s <= size and done % s == 0)
-            words = [
-                self.builder.load(self.frame.offset(v.raw, done), typ=ir.IntType(step * 8), align=1)
-                for v in (left, right)
-            ]
-            other = self.builder.xor(words[0], words[1])
-            difference = self.builder.or_(difference, other if step == 8 else self.builder.zext(other, I64))
-            done += step
-        return self.compare("==", Value(UINT64, difference), self.integer(0))
-
     def unary(self, node: Unary) -> Value:
         """`- ! ~ *`"""
         if node.op == "*":
@@ -378,7 +295,7 @@ class ExpressionGenerator(MapAccess):
             return self.convert(value, kind)
         if isinstance(value.type, String):
             if kind == BOOL:
-                return self.truth(self._byte(value, self.integer(0)))
+                return self.truth(self.byte_at(value, self.integer(0)))
             return Value(kind, self.builder.ptrtoint(value.raw, I64))
         own = self.own(value)
         return self.load(Slot(own.raw, size_of(own.type)), 0, kind)

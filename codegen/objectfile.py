@@ -22,6 +22,8 @@ def machine() -> llvm.TargetMachine:
         drop_code()  # what the import needed
         llvm.initialize_all_targets()
         llvm.initialize_all_asmprinters()
+        # LLVM ends the process when a frame has more than the kernel's 512 bytes; let the verifier say so instead
+        llvm.set_option("pytrace", "-bpf-stack-size=1048576")
         _machine = llvm.Target.from_triple(TRIPLE).create_target_machine(cpu=CPU, opt=2)
         drop_code()
     return _machine

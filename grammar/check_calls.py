@@ -50,15 +50,13 @@ class CallChecker(OperatorChecker):
                 ),
             )
         if isinstance(feature, Aggregation):
-            return self.set(
-                node,
-                self.error(
-                    "err.type.agg-place",
-                    f"{node.name}() must be assigned directly to a map, e.g. `@x = {node.name}(...);`.",
-                    node,
-                ),
-            )
+            return self.misplaced_aggregation(node)
         return self.infer_site(node, feature, node.arguments)
+
+    def misplaced_aggregation(self, node: Call | Identifier) -> Type:
+        """An aggregation that does not stand on the right of `@m = `."""
+        message = f"{node.name}() must be assigned directly to a map, e.g. `@x = {node.name}(...);`."
+        return self.set(node, self.error("err.type.agg-place", message, node))
 
     def infer_site(
         self,

@@ -41,6 +41,7 @@ from pytrace.grammar.nodes import (
 )
 from pytrace.grammar.promote import copied, literal_type, promote
 from pytrace.grammar.source import Source, encode_text
+from pytrace.grammar.spec import Aggregation
 from pytrace.grammar.types import (
     BOOL,
     INT8,
@@ -170,6 +171,8 @@ class ExpressionChecker(CallChecker):
         """A bare word: a builtin value, an enumerator, a C macro."""
         feature = self.registry.functions.get(node.name)
         if feature is not None and (feature.bare or all(p.optional for p in feature.parameters)):
+            if isinstance(feature, Aggregation):
+                return self.misplaced_aggregation(node)
             return self.infer_site(node, feature, ())
         if node.name in self.source.c.macros:
             return self.infer_macro(node)
@@ -286,7 +289,7 @@ class ExpressionChecker(CallChecker):
 
     def infer_field(self, node: Field) -> Type:
         """`operand.name`, through any number of pointers."""
-        kind = self.infer(node.operand)
+        kind = self.need_value(node.operand, self.infer(node.operand))
         space = Space.NONE
         while isinstance(kind, Pointer):
             space, kind = kind.space, self.with_space(kind.to, kind.space)
@@ -348,7 +351,7 @@ class ExpressionChecker(CallChecker):
 
     def infer_tuple_item(self, node: Expr, operand: Expr, index: int) -> Type:
         """`operand.N`"""
-        kind = self.infer(operand)
+        kind = self.need_value(operand, self.infer(operand))
         if not isinstance(kind, (Tuple, Record)):
             if kind != NONE:
                 self.error(
@@ -368,8 +371,8 @@ class ExpressionChecker(CallChecker):
 
     def infer_index(self, node: Index) -> Type:
         """`operand[index]` of an array, pointer, string or tuple."""
-        kind = self.infer(node.operand)
-        index = self.number(self.infer(node.index))
+        kind = self.need_value(node.operand, self.infer(node.operand))
+        index = self.operand(node.index)
         literal = self.constant(node.index)
         if isinstance(kind, Tuple) and isinstance(literal, int):
             return self.infer_tuple_item(node, node.operand, literal)
@@ -416,7 +419,7 @@ class ExpressionChecker(CallChecker):
 
     def infer_cast(self, node: Cast) -> Type:
         """`(type)operand`"""
-        value = self.infer(node.operand)
+        value = self.need_value(node.operand, self.infer(node.operand))
         to = self.resolve(node.type)
         problem = self.cast_problem(value, to)
         if problem is not None:
@@ -452,7 +455,7 @@ class ExpressionChecker(CallChecker):
                 f"Enum: {to.name} doesn't contain a variant value of {constant}",
                 node,
             )
-        return self.set(node, EnumType(to.name, 8, to.signed))
+        return self.set(node, EnumType(to.name, 8, to.signed, to.origin))
 
     def operand_type(self, operand: TypeName | Expr) -> Type:
         """The type of the operand of sizeof and the like; an operand is never executed."""

@@ -71,6 +71,8 @@ class OperatorChecker(Checker):
         except FoldError as problem:
             self.error("err.fold", str(problem), node)
             return self.set(node, INT64)
+        if node.op == "+" and value == b"" and isinstance(b, int):
+            self.warning("expr.fold", "literal string will always be empty", node)
         return None if value is None else self.set_constant(node, value)
 
     def set_constant(self, node: Expr, value: int | bool | bytes) -> Type:

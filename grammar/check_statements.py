@@ -59,21 +59,19 @@ class StatementChecker(ExpressionChecker):
 
     def check_body(self, block: Block) -> Type:
         """The statements and the value of a block, in the present scope."""
+        self.check_statements(block)
+        return NONE if block.value is None else self.infer(block.value)
+
+    def check_statements(self, block: Block) -> None:
+        """The statements of a block, in the present scope."""
         ended = False
         for statement in block.statements:
             if ended:
                 self.warning("warn.flow.unreachable", "Unreachable statement.", statement)
             self.check(statement)
             ended = ended or self.ends(statement)
-        if block.value is None:
-            return NONE
-        if ended:
+        if ended and block.value is not None:
             self.warning("warn.flow.unreachable", "Unreachable statement.", block.value)
-        return self.infer_value(block.value)
-
-    def infer_value(self, node: Expr) -> Type:
-        """The value of a block."""
-        return self.infer(node)
 
     def ends(self, statement: Statement) -> bool:
         """Whether what follows a statement cannot be reached."""
@@ -98,9 +96,9 @@ class StatementChecker(ExpressionChecker):
     def check_discarded(self, block: Block) -> None:
         """A block whose value nobody uses; a value in it is worth a warning."""
         with self.scope():
-            kind = self.check_body(block)
+            self.check_statements(block)
             if block.value is not None:
-                self.warn_discard(block.value, kind)
+                self.check_expression(block.value)
 
     # ---- statements
 
@@ -166,7 +164,7 @@ class StatementChecker(ExpressionChecker):
         """`return;` and `return integer;`"""
         if value is None:
             return
-        kind = self.number(self.infer(value))
+        kind = self.operand(value)
         if kind != NONE and not isinstance(kind, (Int, EnumType)):
             self.error("err.type.return", f"A probe can only return integers, not '{kind}'", node)
 
@@ -209,12 +207,12 @@ class StatementChecker(ExpressionChecker):
         """`@m[key] = count()` and the like."""
         target = cast("Map | MapElement", node.target)
         self.use_element(target)
+        info = self.map_info(target.map if isinstance(target, MapElement) else target)
+        info.assigned = True
         arguments = call.arguments if isinstance(call, Call) else ()
         kind = self.infer_site(call, feature, arguments, target)
         if not isinstance(kind, Aggregate):
             return
-        info = self.map_info(target.map if isinstance(target, MapElement) else target)
-        info.assigned = True
         if info.value == NONE:
             info.value = kind
         elif isinstance(info.value, Aggregate) and info.value.feature == kind.feature:
@@ -425,7 +423,7 @@ class StatementChecker(ExpressionChecker):
     def _range_type(self, node: Range) -> Type:
         kinds = []
         for bound in (node.start, node.end):
-            kind = self.number(self.infer(bound))
+            kind = self.operand(bound)
             if kind != NONE and not isinstance(kind, (Int, EnumType)):
                 self.error("err.type.for", f"Loop range requires an integer, '{kind}' provided", bound)
                 kind = NONE

@@ -241,7 +241,7 @@ class Checker:
 
     def _base_type(self, node: TypeName) -> Type:
         if node.kind:
-            found = self.source.find_type(node.name, node.kind)
+            found = self.source.find_type(node.name, node.kind, self.typed.target.path)
             if found is None:
                 code = "err.name.enum" if node.kind == "enum" else "err.name.type"
                 self.error(code, f'Cannot resolve unknown type "{node.kind} {node.name}"', node)
@@ -259,7 +259,7 @@ class Checker:
             return aggregate
         if node.name in C_INTEGERS:
             return C_INTEGERS[node.name]
-        found = self.source.find_type(node.name)
+        found = self.source.find_type(node.name, "", self.typed.target.path)
         if found is None:
             words = [*plain, *self.registry.kinds, *C_INTEGERS]
             self.error(

@@ -31,6 +31,8 @@ class Prototype:
     """A function by BTF: parameters in order (`offset` = 8 × slot) and result.
 
     `module` is `vmlinux` or the module's name. `result_text` is the result type as C writes it.
+    Of a user program's function `module` is the file, a slot an argument register, `slots` how many would be
+    needed; a parameter that is passed elsewhere (floating-point, large struct) has offset -1.
     """
 
     name: str
@@ -110,7 +112,8 @@ class CDefinitions:
 
 
 class Host(TypeSource, Protocol):
-    """The machine, as far as compiling needs it. Its `TypeSource` half answers from kernel BTF."""
+    """The machine, as far as compiling needs it. Its `TypeSource` half answers from kernel BTF, and for types
+    that came from `user_prototype` and `user_type`."""
 
     def event(self, category: str, name: str) -> Event | None:
         """One tracepoint, or None if there is none of that name."""
@@ -158,6 +161,17 @@ class Host(TypeSource, Protocol):
 
     def usdt(self, path: str) -> Sequence[UsdtLocation]:
         """The USDT locations of an ELF file (its `.note.stapsdt`)."""
+        ...
+
+    def user_prototype(self, path: str, symbol: str) -> Prototype | None:
+        """A function of an ELF file by its debug information (DWARF); None if that does not describe it.
+
+        Raises HostError if the file has no debug information, or it cannot be read.
+        """
+        ...
+
+    def user_type(self, path: str, name: str, kind: str = "") -> Type | None:
+        """A C type that the debug information of an ELF file defines, if it has any (see `find_type`)."""
         ...
 
     def kernel_address(self, symbol: str) -> int | None:

@@ -52,7 +52,7 @@ class Target:
     """One attach point after expansion: what a program is compiled for and attached to.
 
     `section` is libbpf's section name, `space` the memory that pointers of this probe lie in, `arguments` what
-    `args` has (None: no `args` here), `result` the type of `retval` (None: there is none), `path` the file of a
+    `args` has (None: no `args` here; it may be found out on first use), `result` the type of `retval` (None: there is none), `path` the file of a
     user probe, `data` whatever its probe type needs again.
     """
 
@@ -61,7 +61,7 @@ class Target:
     attach: Attach
     section: str
     space: Space = Space.NONE
-    arguments: tuple[Member, ...] | None = None
+    arguments: Sequence[Member] | None = None
     result: Type | None = None
     path: str = ""
     data: Any = None
@@ -377,7 +377,10 @@ class ProbeType(Feature):
         raise NotImplementedError(self.name)
 
     def describe(self, found: str, host: Host) -> Iterator[str]:
-        """The parameter lines of one attach point that `search` found, for `-lv`."""
+        """The parameter lines of one attach point that `search` found, for `-lv`.
+
+        Raises HostError if the machine does not know them; the listing warns and goes on.
+        """
         return iter(())
 
 

@@ -70,11 +70,12 @@ class Int(Type):
 
 @dataclass(frozen=True, slots=True)
 class EnumType(Type):
-    """An enumeration; its enumerators come from `TypeSource.enumerators`."""
+    """An enumeration; its enumerators come from `TypeSource.enumerators`. `origin` is as in `Struct`."""
 
     name: str
     size: int = 8
     signed: bool = False
+    origin: str = ""
 
     def __str__(self) -> str:
         return f"enum {self.name}" if self.name else "enum"
@@ -125,12 +126,16 @@ class Array(Type):
 
 @dataclass(frozen=True, slots=True)
 class Struct(Type):
-    """A C struct or union (`kind`), by name. `space` is where the value lies (a struct is a reference)."""
+    """A C struct or union (`kind`), by name. `space` is where the value lies (a struct is a reference).
+
+    `origin` is the file whose debug information describes it, empty for the program's and the kernel's own.
+    """
 
     name: str
     size: int
     kind: str = "struct"
     space: Space = Space.NONE
+    origin: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}" if self.name else self.kind

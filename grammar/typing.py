@@ -112,8 +112,9 @@ class ProgramTypes:
         )
         return Struct(name, size_of(Tuple(tuple(m.type for m in fields))), "args")
 
-    def find_type(self, name: str, kind: str = "") -> Type | None:
-        """See `TypeSource.find_type`."""
+    def find_type(self, name: str, kind: str = "", path: str = "") -> Type | None:
+        """See `TypeSource.find_type`. `path` is the file of a user probe, whose types come before the kernel's
+        ([type.struct.source])."""
         own: dict[str, Type] = {}
         match kind:
             case "":
@@ -122,7 +123,8 @@ class ProgramTypes:
                 own = dict(self.c.enums)
             case _:
                 own = {n: s for n, s in self.c.structs.items() if s.kind == kind}
-        return own.get(name) or self.host.find_type(name, kind)
+        user = self.host.user_type(path, name, kind) if path and name not in own else None
+        return own.get(name) or user or self.host.find_type(name, kind)
 
     def enumerators(self, enum: EnumType) -> dict[str, int]:
         """See `TypeSource.enumerators`."""

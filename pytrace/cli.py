@@ -132,7 +132,7 @@ def _list_program(arguments: Arguments, messages: Messages) -> int:
     from pytrace.running import options_of
 
     text, name = read_program(arguments)
-    lines = list_program(text, name, options_of(arguments), arguments.verbose)
+    lines = list_program(text, name, options_of(arguments), arguments.verbose, warn=messages.warning)
     return _print(messages, (f"{line}\n" for line in lines))
 
 

@@ -31,23 +31,46 @@ def list_probes(
 
     `search` is one pattern or several with commas between them; an empty one means all probes of the kernel.
     `pid` adds the user probes of that process. Where a pattern over several types finds nothing, `warn` hears
-    which of them this machine does not have.
+    which of them this machine does not have; it also hears, once, why parameters cannot be shown.
 
     Raises:
         ListingError: there is no such type of probe.
         HostError: the machine does not let us read what is asked for.
     """
+    describe = Parameters(host, warn)
     for part in search.split(","):
         problems: list[HostError] = []
-        lines = list(_list_one(part.strip() or "*", host, registry, verbose, pid, problems))
+        lines = list(_list_one(part.strip() or "*", host, registry, describe if verbose else None, pid, problems))
         yield from lines
         if not lines:
             for problem in problems:
                 warn(str(problem))
 
 
+class Parameters:
+    """The lines that show the parameters of probes. What keeps them from being known goes to `warn`, once."""
+
+    def __init__(self, host: Host, warn: Callable[[str], None]) -> None:
+        self._host, self._warn = host, warn
+        self._warned: set[str] = set()
+
+    def __call__(self, kind: ProbeType, found: str) -> Iterator[str]:
+        """The lines of one attach point (without its type)."""
+        try:
+            yield from (f"    {line}" for line in kind.describe(found, self._host))
+        except HostError as problem:
+            if (message := str(problem)) not in self._warned:
+                self._warned.add(message)
+                self._warn(message)
+
+
 def _list_one(
-    search: str, host: Host, registry: Registry, verbose: bool, pid: int | None, problems: list[HostError]
+    search: str,
+    host: Host,
+    registry: Registry,
+    describe: Parameters | None,
+    pid: int | None,
+    problems: list[HostError],
 ) -> Iterator[str]:
     """The lines for one pattern. What keeps one type of several from being listed goes to `problems`."""
     word, colon, pattern = search.partition(":")
@@ -57,8 +80,8 @@ def _list_one(
         try:
             for found in sorted(kind.search(pattern, host, pid)):
                 yield f"{kind.name}:{found}"
-                if verbose:
-                    yield from (f"    {line}" for line in kind.describe(found, host))
+                if describe is not None:
+                    yield from describe(kind, found)
         except HostError as problem:
             if not is_wildcard(word):
                 raise

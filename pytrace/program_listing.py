@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pytrace.compilation import live_host
 from pytrace.grammar import analyse
@@ -14,13 +14,20 @@ from pytrace.grammar.plan import OnDemand
 from pytrace.grammar.settings import effective_config
 from pytrace.grammar.source import Source
 from pytrace.grammar.spec import REGISTRY, Context, Target
+from pytrace.listing import Parameters
 from pytrace.options import Options
 
 
 def list_program(
-    text: str, name: str, options: Options, verbose: bool = False, host: Host | None = None
+    text: str,
+    name: str,
+    options: Options,
+    verbose: bool = False,
+    host: Host | None = None,
+    warn: Callable[[str], None] = lambda message: None,
 ) -> Iterator[str]:
-    """The lines of the listing, in source order, with parameters if `verbose`.
+    """The lines of the listing, in source order, with parameters if `verbose`; `warn` hears why they cannot be
+    shown.
 
     Probes that the tracer runs itself (begin, end) are left out. Raises `CompileError`, `HostError`.
     """
@@ -37,12 +44,13 @@ def list_program(
     )  # fmt: skip
     typed = expand(program, REGISTRY, context)
     diagnostics.raise_errors()
+    describe = Parameters(host, warn) if verbose else None
     for target in (target for part in typed for target in part.targets):
         if not isinstance(target.attach, OnDemand):
-            yield from _lines(target, host, verbose)
+            yield from _lines(target, host, describe)
 
 
-def _lines(target: Target, host: Host, verbose: bool) -> Iterator[str]:
+def _lines(target: Target, host: Host, describe: Parameters | None) -> Iterator[str]:
     kind = target.type
     found = target.name.removeprefix(f"{kind.name}:")
     # what comes from a short fixed list is shown as that list shows it: `interval:s:`
@@ -50,5 +58,5 @@ def _lines(target: Target, host: Host, verbose: bool) -> Iterator[str]:
     if short in kind.search(short, host, None):
         found = short
     yield f"{kind.name}:{found}"
-    if verbose:
-        yield from (f"    {line}" for line in kind.describe(found, host))
+    if describe is not None:
+        yield from describe(kind, found)

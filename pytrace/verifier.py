@@ -23,7 +23,11 @@ _REMEDIES = (
         re.compile(r"unknown func|helper .* not allowed|program of this type cannot use helper"),
         "This kernel does not allow that here.",
     ),
-    (re.compile(r"combined stack size|stack depth|Stack is too"), "Use fewer large variables, or maps for them."),
+    (
+        re.compile(r"combined stack size|invalid (?:write|read|access) (?:to|from)? ?stack|Stack is too"),
+        "Stack size is too large. Try moving some scratch variables into maps, or a lower on_stack_limit "
+        "(e.g. `config = { on_stack_limit=16 }`).",
+    ),
     (re.compile(r"invalid bpf_context access|out of bounds.*ctx"), "There is no such argument at this probe."),
 )
 

@@ -150,6 +150,35 @@ class ElfFile:
                 found.update(file._named(table, name, objects))
         return list(self._located(found, objects))
 
+    def functions(self) -> tuple[list[tuple[int, int, int]], bytes]:
+        """The functions for looking addresses up, as (offset in this file, size, position of the name), and
+        the bytes that have the names, each ended by a NUL.
+
+        No name is decoded: a large library has 100,000, of which a stack shows a few. The table for dynamic
+        linking is part of the full one, and is read only where that was stripped.
+        """
+        found: dict[int, list[tuple[int, int, int]]] = {_SHT_SYMTAB: [], _SHT_DYNSYM: []}
+        names = b""
+        for file in self._with_debug_file():
+            for table in file._tables():
+                base = len(names)
+                names += file.contents(file.sections[table.link])
+                found[table.type] += [
+                    (address, size, base + name)
+                    for name, info, _, section, address, size in _SYMBOL.iter_unpack(file.contents(table))
+                    if info & 15 in _FUNCTIONS and section and name
+                ]
+        symbols = found[_SHT_SYMTAB] or found[_SHT_DYNSYM]
+        places = []
+        for segment in self.segments:
+            start, end, move = (
+                segment.address,
+                segment.address + segment.size,
+                segment.offset - segment.address,
+            )
+            places += [(at + move, size, name) for at, size, name in symbols if start <= at < end]
+        return places, names
+
     def _with_debug_file(self) -> Iterator[ElfFile]:
         yield self
         if self.section(".symtab") is None and (path := self.debug_file()) is not None:
@@ -185,6 +214,8 @@ class ElfFile:
         known: set[tuple[int, str]] = set()
         for address, name, size in sorted(symbols):
             offset = self.file_offset(address)
+            if offset is None and objects:
+                offset = 0  # a variable that starts as zero takes no place in the file (.bss)
             if offset is not None and (address, name) not in known:
                 known.add((address, name))
                 yield Symbol(name, address, offset, size, not objects)

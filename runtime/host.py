@@ -7,12 +7,14 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
-from pytrace.grammar.host import CDefinitions, Event, Prototype, Symbol, UsdtLocation, UserVariable
+from pytrace.grammar.host import CDefinitions, Event, HostError, Prototype, Symbol, UsdtLocation, UserVariable
 from pytrace.grammar.types import EnumType, Member, Struct, Type
 from pytrace.runtime import cpus
 from pytrace.runtime.binaries import resolve
 from pytrace.runtime.btf import KernelTypes
 from pytrace.runtime.cfront import CFront, kernel_header_arguments
+from pytrace.runtime.cnames import base_type
+from pytrace.runtime.dwarf import UserTypes
 from pytrace.runtime.elf import ET_DYN, ElfFile
 from pytrace.runtime.features import Features
 from pytrace.runtime.kernel import KernelFunctions, KernelSymbols
@@ -38,6 +40,7 @@ class LiveHost:
         self._include = tuple(include)
         self._symbols: dict[str, list[Symbol]] = {}
         self._usdt: dict[str, list[UsdtLocation]] = {}
+        self._debug: dict[str, UserTypes] = {}
         self.types = KernelTypes(os.environ.get("BPFTRACE_BTF", ""))
         self.tracefs = Tracefs(self.types)
         self.kernel_symbols = KernelSymbols()
@@ -48,7 +51,7 @@ class LiveHost:
 
     def members(self, struct: Struct) -> tuple[Member, ...]:
         """See `TypeSource`."""
-        return self.types.members(struct)
+        return self._user_types(struct.origin).members(struct) if struct.origin else self.types.members(struct)
 
     def find_type(self, name: str, kind: str = "") -> Type | None:
         """See `TypeSource`."""
@@ -56,7 +59,7 @@ class LiveHost:
 
     def enumerators(self, enum: EnumType) -> dict[str, int]:
         """See `TypeSource`."""
-        return self.types.enumerators(enum)
+        return self._user_types(enum.origin).enumerators(enum) if enum.origin else self.types.enumerators(enum)
 
     def enumerator(self, name: str) -> tuple[EnumType, int] | None:
         """See `TypeSource`."""
@@ -145,6 +148,25 @@ class LiveHost:
         if path not in self._usdt:
             self._usdt[path] = usdt_locations(path)
         return self._usdt[path]
+
+    def _user_types(self, path: str) -> UserTypes:
+        """The debug information of a file; raises HostError if it has none."""
+        if path not in self._debug:
+            self._debug[path] = UserTypes(path, self.symbols(path))
+        return self._debug[path]
+
+    def user_prototype(self, path: str, symbol: str) -> Prototype | None:
+        """See `Host`."""
+        return self._user_types(path).prototype(symbol)
+
+    def user_type(self, path: str, name: str, kind: str = "") -> Type | None:
+        """See `Host`."""
+        if not kind and base_type(name) is not None:  # spares us reading the file
+            return None
+        try:
+            return self._user_types(path).find_type(name, kind)
+        except HostError:
+            return None
 
     # ------------------------------------------------------------ this process and machine
 

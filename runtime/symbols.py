@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Generic, TypeVar
 
-from pytrace.grammar.host import HostError, Symbol
+from pytrace.grammar.host import HostError
 from pytrace.runtime.demangle import demangle
 from pytrace.runtime.elf import ET_EXEC, ElfFile
 from pytrace.runtime.kernel import KernelSymbols
@@ -34,6 +34,7 @@ _DELETED = " (deleted)"
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
+Reference = TypeVar("Reference", int, str)
 
 
 class _Kept(Generic[Key, Item]):
@@ -54,13 +55,19 @@ class _Kept(Generic[Key, Item]):
         return item
 
 
-class SymbolTable:
-    """The functions of one file by position: offsets in the file, or addresses in a perf map."""
+class SymbolTable(Generic[Reference]):
+    """The functions of one file by position: offsets in the file, or addresses in a perf map.
 
-    def __init__(self, symbols: Iterable[tuple[int, int, str]]) -> None:
+    `symbols` are (position, size, reference to the name); `name` makes a name of it when that is needed.
+    """
+
+    def __init__(
+        self, symbols: Iterable[tuple[int, int, Reference]], name: Callable[[Reference], str] = str
+    ) -> None:
         ordered = sorted(symbols)
+        self._name: Callable[[Reference], str] = name
         self._starts = [start for start, _, _ in ordered]
-        self._symbols = ordered
+        self._symbols: list[tuple[int, int, Reference]] = ordered
 
     def resolve(self, position: int) -> tuple[str, int] | None:
         """Name of the function that a position is in, and the offset into it.
@@ -69,14 +76,15 @@ class SymbolTable:
         than `__libc_malloc`). A function of unknown size reaches to the next one.
         """
         index = bisect_right(self._starts, position)
-        best: tuple[int, int, str] | None = None
-        for start, size, name in reversed(self._symbols[max(index - _LOOK_BACK, 0) : index]):
+        best: tuple[int, str] | None = None
+        for start, size, reference in reversed(self._symbols[max(index - _LOOK_BACK, 0) : index]):
             if best is not None and start != best[0]:
                 break
-            covers = position < start + size or (not size and start == self._starts[index - 1])
-            if covers and (best is None or _preference(name) < _preference(best[2])):
-                best = (start, size, name)
-        return None if best is None else (best[2], position - best[0])
+            if position < start + size or (not size and start == self._starts[index - 1]):
+                name = self._name(reference)
+                if best is None or _preference(name) < _preference(best[1]):
+                    best = start, name
+        return None if best is None else (best[1], position - best[0])
 
 
 def _preference(name: str) -> tuple[bool, int, int, str]:
@@ -100,7 +108,7 @@ class _Process:
         self._text = ""
         self._mappings: list[_Mapping] = []
         self._seen = 0.0
-        self._jit: SymbolTable | None = None
+        self._jit: SymbolTable[str] | None = None
         self._jit_time = 0.0
         self._places: tuple[str, ...] = ()
 
@@ -200,7 +208,7 @@ class Symbolizer:
         self._cached = cached
         self._kernel_known: dict[int, tuple[str, int] | None] = {}
         self._processes: _Kept[int, _Process] = _Kept(MAX_PROCESSES)
-        self._tables: _Kept[tuple[int, int, int], SymbolTable] = _Kept(MAX_TABLES)
+        self._tables: _Kept[tuple[int, int, int], SymbolTable[int]] = _Kept(MAX_TABLES)
 
     def kernel(self, address: int) -> tuple[str, int] | None:
         """Name of the kernel symbol an address is in, and the offset into it."""
@@ -256,9 +264,9 @@ class Symbolizer:
         found = table.resolve(offset) if table and offset is not None else None
         return None if found is None else (*found, self._fallback)
 
-    def _table(self, process: _Process, mapping: _Mapping) -> SymbolTable | None:
+    def _table(self, process: _Process, mapping: _Mapping) -> SymbolTable[int] | None:
         if mapping.path == "[vdso]":
-            return self._tables.get((0, 0, 0), lambda: self._functions(_vdso()))
+            return self._tables.get((0, 0, 0), self._vdso_table)
         place = f"/proc/{process.pid}"
         live = f"{place}/map_files/{mapping.start:x}-{mapping.end:x}"
         # The mapping itself is the right file even if that was replaced or deleted; when the process is gone,
@@ -268,26 +276,36 @@ class Symbolizer:
                 return table
         return None
 
-    def _table_of_file(self, path: str) -> SymbolTable | None:
+    def _table_of_file(self, path: str) -> SymbolTable[int] | None:
         try:
             status = os.stat(path)
             key = (status.st_dev, status.st_ino, status.st_mtime_ns)
-            return self._tables.get(key, lambda: self._functions(_symbols(path)))
+            return self._tables.get(key, lambda: self._read_table(path))
         except (OSError, HostError):
             return None
 
-    def _functions(self, symbols: list[Symbol]) -> SymbolTable:
-        name = demangle if self._demangled else str
-        return SymbolTable((symbol.offset, symbol.size, name(symbol.name)) for symbol in symbols)
+    def _read_table(self, path: str) -> SymbolTable[int]:
+        with ElfFile(path) as file:
+            return self._functions(file)
 
+    def _vdso_table(self) -> SymbolTable[int]:
+        try:
+            return self._functions(ElfFile("[vdso]", _vdso()))
+        except HostError:
+            return SymbolTable([])
 
-def _symbols(path: str) -> list[Symbol]:
-    with ElfFile(path) as file:
-        return file.symbols()
+    def _functions(self, file: ElfFile) -> SymbolTable[int]:
+        places, names = file.functions()
+
+        def name(start: int) -> str:
+            text = names[start : names.index(0, start)].decode("utf-8", "surrogateescape")
+            return demangle(text) if self._demangled else text
+
+        return SymbolTable(places, name)
 
 
 @cache
-def _vdso() -> list[Symbol]:
+def _vdso() -> bytes:
     """The kernel's own shared object, which every process has, out of our own memory."""
     try:
         with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", buffering=0) as memory:
@@ -295,7 +313,7 @@ def _vdso() -> list[Symbol]:
                 if line.endswith("[vdso]\n"):
                     start, end = (int(part, 16) for part in line.split()[0].split("-"))
                     memory.seek(start)
-                    return ElfFile("[vdso]", memory.read(end - start)).symbols()
-    except (OSError, HostError):
+                    return memory.read(end - start)
+    except OSError:
         pass
-    return []
+    return b""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pytrace.grammar.host import (
     CDefinitions,
     Event,
+    HostError,
     Prototype,
     Symbol,
     UsdtArgument,
@@ -41,6 +42,7 @@ KERNEL_CHARS = Pointer(INT8, Space.KERNEL)
 TASK = Struct("task_struct", 3264)
 LIBC = "/lib/x86_64-linux-gnu/libc.so.6"
 SHELL = "/bin/bash"
+PYTHON = "/usr/bin/python3"
 
 
 # struct pt_regs of x86-64, in order
@@ -265,6 +267,7 @@ FUNCTIONS: dict[tuple[str, str], Prototype] = {
     for prototype in (
         _prototype("vfs_read", INT64, "ssize_t", _FILE, _BUFFER, _COUNT, _POS),
         _prototype("vfs_write", INT64, "ssize_t", _FILE, _BUFFER, _COUNT, _POS),
+        _prototype("filp_close", INT32, "int", ("filp", *_FILE[1:]), ("id", _kernel(VOID), "void *")),
         _prototype("vfs_fsync", INT32, "int", _FILE, ("datasync", INT32, "int")),
         _prototype(
             "vfs_unlink",
@@ -305,6 +308,13 @@ RAW_TRACEPOINTS: dict[str, Prototype] = {
     ),
 }
 
+# the shell has debug information, the library has not
+USER_FUNCTIONS: dict[tuple[str, str], Prototype] = {
+    (SHELL, "readline"): _prototype(
+        "readline", CHARS, "char *", ("prompt", CHARS, "const char *"), module=SHELL
+    )
+}
+
 SYMBOLS: dict[str, tuple[Symbol, ...]] = {
     LIBC: (
         Symbol("free", 0x99360, 0x99360, 350),
@@ -335,7 +345,16 @@ USDT: dict[str, tuple[UsdtLocation, ...]] = {
             0x1D3A00,
             (UsdtArgument(8, register="bp", dereference=True, offset=-20), UsdtArgument(-4, constant=5)),
         ),
-    )
+    ),
+    PYTHON: (
+        UsdtLocation(
+            "python",
+            "function__entry",
+            0x1504A2,
+            0x556A20,
+            tuple(UsdtArgument(size, register=name) for size, name in ((8, "r13"), (8, "r14"), (-4, "ax"))),
+        ),
+    ),
 }
 
 BINARIES: dict[str, tuple[str, ...]] = {
@@ -344,6 +363,8 @@ BINARIES: dict[str, tuple[str, ...]] = {
     LIBC: (LIBC,),
     SHELL: (SHELL,),
     "bash": (SHELL,),
+    PYTHON: (PYTHON,),
+    "python3": (PYTHON,),
 }
 
 FEATURES = frozenset(
@@ -371,10 +392,11 @@ class FakeHost:
     elf_symbols: dict[str, tuple[Symbol, ...]] = field(default_factory=lambda: dict(SYMBOLS))
     variables: dict[tuple[str, str], UserVariable] = field(default_factory=lambda: dict(VARIABLES))
     locations: dict[str, tuple[UsdtLocation, ...]] = field(default_factory=lambda: dict(USDT))
-    addresses: dict[str, int] = field(default_factory=lambda: {"jiffies": 0xFFFFFFFF82A05000})
+    addresses: dict[str, int] = field(default_factory=lambda: {"jiffies": 0xFFFFFFFF82A05000, "vfs_read": 0xFFFFFFFF813D1F40})
     features: set[str] = field(default_factory=lambda: set(FEATURES))
     definitions: CDefinitions = field(default_factory=CDefinitions)
     namespace: tuple[int, int] | None = None
+    prototypes: dict[tuple[str, str], Prototype] = field(default_factory=lambda: dict(USER_FUNCTIONS))
     cgroups: dict[str, int] = field(default_factory=lambda: {"/sys/fs/cgroup": 1})
     page_size: int = 4096
     cpus: int = 4
@@ -438,6 +460,14 @@ class FakeHost:
 
     def usdt(self, path: str) -> Sequence[UsdtLocation]:
         return self.locations.get(path, ())
+
+    def user_prototype(self, path: str, symbol: str) -> Prototype | None:
+        if not any(file == path for file, _ in self.prototypes):
+            raise HostError(f'No DWARF found for "{path}"')
+        return self.prototypes.get((path, symbol))
+
+    def user_type(self, path: str, name: str, kind: str = "") -> Type | None:
+        return None
 
     def kernel_address(self, symbol: str) -> int | None:
         return self.addresses.get(symbol)

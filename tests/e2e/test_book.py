@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pytrace.api import trace
 from tests.e2e.conftest import Runner, Start
 from tests.e2e.workloads import SLOWDOWN, Bash, build, example, observe, printed, running
 from tests.e2e.workloads.blockio import check_biolatency
@@ -68,6 +68,41 @@ def test_opens(opener: str, tmp_path: Path, run: Runner) -> None:
         lines = [line for line in result.stdout.splitlines() if line.startswith("book_opener ")]
         assert lines == [f"{'book_opener':16} {name}" for name in files]
         assert (result.stderr, result.status) == ("Attached 2 probes\n", 0)
+
+
+# ---------------------------------------------------------------- execs, syscount
+
+OPENS = 20_000  # enough to be among the ten busiest of a busy machine
+
+
+@tag("probe.tracepoint.args", "fn.join", "bi.elapsed", "probe.begin")
+def test_execs() -> None:
+    commands = [["true", f"{i}", "two words"] for i in range(3)]
+    outputs, _ = observe(example("execs.bt"), lambda: [subprocess.run(c, check=True) for c in commands])
+    lines = "".join(o.text for o in outputs if o.kind in ("printf", "join")).splitlines()
+    assert re.fullmatch(r"MS +PID +ARGUMENTS", lines[0])
+    found = [re.fullmatch(r"\d+ +\d+ +(true .*)", line) for line in lines]
+    # a program is looked for in every folder of PATH: the last try succeeds
+    tries = list(dict.fromkeys(m[1] for m in found if m))
+    assert tries == [" ".join(c) for c in commands]
+
+
+@tag("probe.tracepoint", "probe.interval", "fn.print", "fn.clear", "agg.count")
+def test_syscount(opener: str) -> None:
+    text = example("syscount.bt").replace("interval:s:5", "interval:ms:300")
+    windows = []
+    with trace(text) as t:
+        for output in t.outputs():
+            if output.kind == "attached_probes":
+                subprocess.run([opener, "openat", *["."] * OPENS], check=True)
+            if output.kind == "map" and output.data:
+                windows.append(output.data["@calls"])
+                if sum(calls.get("book_opener", 0) for calls in windows) >= OPENS or len(windows) == 20:
+                    t.stop()
+    assert OPENS < sum(calls.get("book_opener", 0) for calls in windows) < OPENS + 100
+    for calls in windows:
+        assert len(calls) <= 10
+        assert list(calls.values()) == sorted(calls.values())
 
 
 # ---------------------------------------------------------------- biolatency
@@ -153,65 +188,67 @@ def test_usdt_by_parameters(probes: str) -> None:
     assert maps["@arg0"].total == 5
 
 
-PYTHON = """
-def inner(n):
-    return n
-def outer(n):
-    return [inner(i) for i in range(n)]
-for i in range(3):
-    outer(4)
-"""
-
-
 def has_python_probes() -> bool:
     """Whether python3 was built with --with-dtrace, as Debian's and Ubuntu's are."""
     notes = subprocess.run(["readelf", "-n", "/usr/bin/python3"], capture_output=True, text=True, check=False)
-    return "function__entry" in notes.stdout
+    return "import__find__load__start" in notes.stdout
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> str:
-    """A Python program with 3 calls of outer() and 12 of inner()."""
+def python(tmp_path: Path) -> Callable[[str], str]:
+    """`python(code)` is the command, without quotes, that runs code beside two modules."""
     if not has_python_probes():
         assert "debian" not in Path("/etc/os-release").read_text()
         pytest.skip("this python3 has no static probes")
-    (tmp_path / "calls_of_book.py").write_text(PYTHON)
-    return str(tmp_path / "calls_of_book.py")
+    (tmp_path / "book_outer.py").write_text("import time\ntime.sleep(0.02)\nimport book_inner\n")
+    (tmp_path / "book_inner.py").write_text("import time\ntime.sleep(0.01)\n")
+
+    def command(code: str) -> str:
+        (tmp_path / "program.py").write_text(code)
+        return f"/usr/bin/python3 -S {tmp_path}/program.py"
+
+    return command
 
 
-def python_calls(script: str, calls: dict[tuple[str, str], int]) -> dict[str, int]:
-    """The functions of one file and how often they were called."""
-    return {function: count for (file, function), count in calls.items() if file == script}
+IMPORTS = """
+import book_outer, book_inner
+try:
+    import book_missing
+except ImportError:
+    pass
+"""
 
 
-CALLS = {"<module>": 1, "outer": 3, "inner": 12, "<listcomp>": 3}
+@tag("probe.usdt", "probe.usdt.ns", "probe.usdt.args", "probe.usdt.semaphore", "probe.argN")
+def test_usdt_of_python(python: Callable[[str], str]) -> None:
+    command = python(IMPORTS)
+    outputs, _ = observe(example("pyimports.bt"), lambda: subprocess.run(command.split(), check=True))
+    found = [re.fullmatch(r"(\S+) +(\d+) +(\d+) us  (book_.*)", line) for line in printed(outputs)]
+    assert [(m[1], m[4]) for m in found if m] == [
+        ("python3", name) for name in ("book_inner", "book_outer", "book_missing (not found)")
+    ]
+    inner, outer, _ = (int(m[3]) for m in found if m)
+    assert inner >= 10_000
+    assert outer >= inner + 20_000
 
 
-@tag("probe.usdt", "probe.usdt.ns", "probe.usdt.args", "probe.usdt.semaphore")
-def test_usdt_of_python(script: str) -> None:
-    text = example("pycalls.bt").split("\nend\n")[0]
-    _, maps = observe(text, lambda: subprocess.run(["/usr/bin/python3", "-I", script], check=True))
-    calls = python_calls(script, maps["@calls"])
-    if sys.version_info >= (3, 12):
-        calls["<listcomp>"] = 3  # PEP 709: comprehensions are no functions any more
-    assert calls == CALLS
-
-
-@tag("probe.usdt", "probe.cmd", "cli.c", "fn.print")
-def test_pycalls(script: str, run: Runner) -> None:
-    result = run(
-        "-q", "-c", f"/usr/bin/python3 -I -S {script}", "examples/pycalls.bt", timeout=20 * SLOWDOWN
+@tag("probe.usdt", "probe.cmd", "cli.c", "bi.cpid", "probe.usdt.args")
+def test_usdt_of_python_with_signs(python: Callable[[str], str], run: Runner) -> None:
+    seven_cycles = "for i in range(7):\n x = []\n x.append(x)\ndel x\n"
+    command = python(f"import gc\ngc.collect()\ngc.disable()\n{seven_cycles}gc.collect(1)\ngc.collect(0)\n")
+    text = (
+        'usdt:/usr/bin/python3:python:gc__start { printf("%d", (int32)arg0); }'
+        'usdt:/usr/bin/python3:python:gc__done { printf("=%d ", (int64)arg0); }'
     )
-    assert f"@calls[{script}, inner]: 12\n" in result.stdout
-    assert f"@calls[{script}, outer]: 3\n" in result.stdout
-    assert len(result.stdout.split("@calls[")) == 20 + 1
+    result = run("-q", "-c", command, "-e", text, timeout=20 * SLOWDOWN)
+    assert " 1=7 0=0 " in result.stdout
     assert result.status == 0
 
 
 # ---------------------------------------------------------------- profile
 
 FRAMES = ["c", "b", "a", "main"]
-TICKS = 60  # of CPU time, at 100 a second: at 99 samples a second a few less
+TICKS = 60  # of CPU time, at 100 a second
 
 
 @pytest.fixture(scope="module")
@@ -245,36 +282,45 @@ def use(pid: int) -> Callable[[], None]:
     return wait
 
 
+def plausible(samples: int, used: int) -> bool:
+    """Whether 99 samples a second fit that many ticks of CPU time. A CPU that its hypervisor takes away
+    misses some; a process that changes between CPUs, whose timers are not in step, can meet some more."""
+    return used // 5 <= samples <= used * 1.1 + 2
+
+
 @tag("probe.profile", "bi.ustack", "bi.kstack", "stack.capture", "type.stack", "sym.resolve", "map.multikey")
 def test_profile_of_a_known_call_chain(spin: str) -> None:
     with running(spin, "user") as process:
-        outputs, maps = observe(example("profile.bt"), use(process.pid))
-        result = "".join(o.text for o in outputs)
+        before = ticks(process.pid)
+        _, maps = observe(example("profile.bt"), use(process.pid))
+        used = ticks(process.pid) - before
     mine = {stacks: count for stacks, count in maps["@"].items() if stacks[2] == "book_spin"}
-    assert TICKS // 2 <= sum(mine.values()) <= TICKS * 2
+    assert plausible(sum(mine.values()), used)
     users = [functions(user) for _, user, _ in mine]
     assert all(names[:4] == FRAMES for names in users), users
-    assert {names[-1] for names in users} <= {"_start", "__libc_start_main"}
 
 
 KERNEL_FRAMES = ["vfs_read", "ksys_read", "do_syscall_64", "entry_SYSCALL_64_after_hwframe"]
+SAMPLES = re.compile(r"@\[\n((?: {8}.*\n)*), \n((?: {8}.*\n)*), book_spin\]: (\d+)\n")
 
 
 @pytest.mark.skipif(not X86, reason="the names of x86's system call entry")
 @tag("probe.profile", "bi.kstack", "stack.render", "stack.bpftrace", "val.stack", "sym.resolve", "cli.p")
 def test_profile_of_the_kernel(spin: str, start: Start) -> None:
     with running(spin, "kernel") as process:
+        before = ticks(process.pid)
         tracer = start("-p", str(process.pid), "examples/profile.bt")
         tracer.wait_for("Attached 1 probe", 20 * SLOWDOWN)
         use(process.pid)()
         text = tracer.interrupt(20 * SLOWDOWN).stdout
+        used = ticks(process.pid) - before
     counts: dict[bool, int] = {True: 0, False: 0}
-    for kernel, user, count in re.findall(r"@\[\n((?: {8}.*\n)*), \n((?: {8}.*\n)*), book_spin\]: (\d+)\n", text):
+    for kernel, user, count in SAMPLES.findall(text):
         assert functions(tuple(user.split()))[:4] == FRAMES
         known = [name for name in functions(tuple(kernel.split())) if name in KERNEL_FRAMES]
         assert known == KERNEL_FRAMES or "vfs_read" not in known
         counts[known == KERNEL_FRAMES] += int(count)
-    assert TICKS // 2 <= sum(counts.values()) <= TICKS * 2
+    assert plausible(sum(counts.values()), used)
     assert counts[True] > counts[False]  # it reads a megabyte at a time: nearly all its time is the kernel's
 
 

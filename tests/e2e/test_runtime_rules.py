@@ -127,7 +127,7 @@ def test_long_strings_are_cut(program: Path) -> None:
     assert shown == "hello hell hello world 1024 6"
     assert taken(program, "print($o->full); print($o->name);") == "full.. name"
     short = run(f"config = {{ max_strlen = 8 }} uprobe:{program}:take {{ print(str(arg2)); print(sizeof(str(arg2))); }}", command=str(program))
-    assert short.text == "hello w..\n8\n"
+    assert short.text == "hello wo..\n8\n"
 
 
 @pytest.mark.tag("warn.oob", "rt.warnings", "type.array.index")

@@ -38,7 +38,8 @@ from pytrace.language.histogram import (
     log2_describe,
 )
 from pytrace.language.mapview import MapSnapshot
-from tests.language.fakes import SERVICES, lay, number, python_emit, signed64
+from tests.language.fakes import SERVICES, lay
+from tests.language.pyemit import number, python_emit, signed64
 
 COUNT = Aggregate("count", "count_t", True)
 SUM, USUM = Aggregate("sum", "sum_t", True), Aggregate("sum", "usum_t", False)

@@ -25,7 +25,7 @@ from pytrace.language.functions.names import SignalName, Strerror, SyscallName
 from pytrace.language.functions.process import signal_number
 from pytrace.language.functions.support import equal_prefix
 from tests.language.checking import check, errors, value_of
-from tests.language.fakes import Memory, python_emit
+from tests.language.pyemit import Memory, python_emit
 
 tag = pytest.mark.tag
 TRACEPOINT = "tracepoint:syscalls:sys_enter_openat"

@@ -18,7 +18,8 @@ from pytrace.grammar.source import Source, Span
 from pytrace.grammar.spec import REGISTRY, CallSite, Output
 from pytrace.grammar.types import INT8, INT32, INT64, UINT64, Opaque, Pointer, Space, String, Tuple, Type
 from pytrace.language.functions import control, output, runtime_warning, shell
-from tests.language.fakes import FakeServices, FakeSession, PythonEmit, lay
+from tests.language.fakes import FakeServices, FakeSession, lay
+from tests.language.pyemit import PythonEmit
 
 REGISTERED = (control, output, runtime_warning, shell)  # importing them is what registers the features
 

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from functools import cached_property
+from typing import ClassVar, overload
 
 from pytrace.grammar.attachpoint import AttachPoint, matcher
 from pytrace.grammar.emit import Emit, Value
-from pytrace.grammar.host import Host, Symbol
+from pytrace.grammar.host import Host, HostError, Symbol
 from pytrace.grammar.plan import UprobeAttach
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import Context, Target, feature
-from pytrace.grammar.types import Int, Space
+from pytrace.grammar.types import Array, Int, Member, Space, Struct, size_of
 from pytrace.language.probes.common import (
+    ARGUMENT_REGISTERS,
+    REGISTERS,
     Place,
     RegisterProbe,
     compose,
     function_address,
     is_wildcard,
     number,
+    placed,
     register,
     similar,
+    slot_value,
 )
+
+# functions that the compiler made out of others, and may have given other parameters
+_CLONE = re.compile(r"\.(isra|constprop|part|cold)\b")
 
 
 class FileProbe(RegisterProbe):
@@ -45,6 +54,50 @@ class FileProbe(RegisterProbe):
             message = f"attaching to {self.name} target file '{found[0]}' but matched {len(found)} binaries"
             place.warning("err.ap.multi-target", message)
         return found[:1]
+
+
+class Parameters(Sequence[Member]):
+    """What `args` has at the entry of a function.
+
+    Debug information is large, and most programs do without it: it is read when somebody looks.
+    `offset` is how far into the function the probe is.
+    """
+
+    def __init__(self, host: Host, path: str, function: str, offset: int = 0) -> None:
+        self._host, self._path, self._function, self._offset = host, path, function, offset
+
+    @cached_property
+    def _found(self) -> tuple[tuple[Member, ...], str | None]:
+        """The parameters that can be read, and why there are none."""
+        name, most = self._function, len(ARGUMENT_REGISTERS)
+        if not name or self._offset:
+            return (), "the registers have the parameters only where a function starts"
+        if _CLONE.search(name):
+            return (), f"{name} is the compiler's own variant of a function: what its registers have is unknown"
+        try:
+            prototype = self._host.user_prototype(self._path, name)
+        except HostError as problem:
+            return (), f"{problem}; use arg0 to arg{most - 1}"
+        if prototype is None:
+            return (), f"the debug information of {self._path} does not describe {name}"
+        if prototype.slots > most:
+            return (), f"{name} needs {prototype.slots} registers for its parameters: only {most} can be read"
+        return tuple(placed(m, Space.USER) for m in prototype.parameters if m.offset >= 0), None
+
+    @property
+    def problem(self) -> str | None:
+        """Why there are none; None if they are known."""
+        return self._found[1]
+
+    @overload
+    def __getitem__(self, index: int) -> Member: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Member]: ...
+    def __getitem__(self, index: int | slice) -> Member | Sequence[Member]:
+        return self._found[0][index]
+
+    def __len__(self) -> int:
+        return len(self._found[0])
 
 
 class _Uprobe(FileProbe):
@@ -98,7 +151,9 @@ class _Uprobe(FileProbe):
         near = covering or max(below, key=lambda s: s.address, default=None)
         offset = address - (near.address - near.offset if near else 0)
         if self._checked_inside(place, covering, address - covering.address if covering else 0):
-            yield self._target(path, compose(self.name, path, address), offset)
+            start = covering if covering and covering.address == address else None
+            parameters = Parameters(place.host, path, start.name if start else "")
+            yield self._target(path, compose(self.name, path, address), offset, parameters)
 
     def _wildcard(self, place: Place, path: str, text: str) -> Iterator[Target]:
         if "+" in text:
@@ -108,7 +163,8 @@ class _Uprobe(FileProbe):
         for symbol in place.host.symbols(path):
             if symbol.function and match(symbol.name) and symbol.name not in taken:
                 taken.add(symbol.name)
-                yield self._target(path, compose(self.name, path, symbol.name), symbol.offset)
+                parameters = Parameters(place.host, path, symbol.name)
+                yield self._target(path, compose(self.name, path, symbol.name), symbol.offset, parameters)
         if not taken and not is_wildcard(place.parts[0]):
             place.vanished(f"{path}:{text}")
 
@@ -133,7 +189,8 @@ class _Uprobe(FileProbe):
             place.missing(f"{path}:{name}", hints)
         elif self._checked_inside(place, symbol, offset):
             shown = f"{name}+{offset}" if offset else name
-            yield self._target(path, compose(self.name, path, shown), symbol.offset + offset)
+            parameters = Parameters(place.host, path, name, offset)
+            yield self._target(path, compose(self.name, path, shown), symbol.offset + offset, parameters)
 
     def _checked_inside(self, place: Place, symbol: Symbol | None, offset: int) -> bool:
         """Whether an offset into a function may be probed; the kernel does not check it."""
@@ -151,10 +208,11 @@ class _Uprobe(FileProbe):
         place.error("err.ap.offset", problem, hints)
         return False
 
-    def _target(self, path: str, name: str, offset: int) -> Target:
+    def _target(self, path: str, name: str, offset: int, parameters: Parameters) -> Target:
         attach = UprobeAttach(name, path, offset, self.returns)
         result = Int(8, space=Space.USER) if self.returns else None
-        return Target(self, name, attach, self.name, Space.USER, result=result, path=path)
+        arguments = None if self.returns else parameters
+        return Target(self, name, attach, self.name, Space.USER, arguments, result, path)
 
     def search(self, pattern: str, host: Host, pid: int | None) -> Iterator[str]:
         target, _, function = pattern.rpartition(":")
@@ -173,6 +231,10 @@ class Uprobe(_Uprobe):
     where it cannot be checked that an instruction starts there. `arg0` to `arg5` are the arguments as
     64-bit integers, `func` is the function's name; all pointers are user space's.
 
+    Where the file (or its separate debug file) has debug information, `args.NAME` are the parameters with
+    their types, except those that are not passed in general registers (floating-point, large structs), and
+    the types that it defines can be used in casts. `-lv uprobe:FILE:FUNCTION` shows the parameters.
+
     bt> uprobe:libc:malloc { @bytes = hist(arg0); } interval:1s { exit(); }
 
     Documentation/trace/uprobetracer.rst; the context is `struct pt_regs`.
@@ -185,6 +247,30 @@ class Uprobe(_Uprobe):
 
     def function(self, emit: Emit, target: Target) -> Value:
         return register(emit, "ip", Space.USER)
+
+    def member(self, emit: Emit, target: Target, member: Member) -> Value:
+        first, kind = member.offset // 8, member.type
+        if not isinstance(kind, (Struct, Array)):
+            return slot_value(emit, REGISTERS[ARGUMENT_REGISTERS[first]], kind)
+        words = -(-size_of(kind) // 8)  # a struct of up to 16 bytes is passed in one or two registers
+        slot = emit.scratch(8 * words)
+        for index in range(words):
+            emit.store(slot, 8 * index, register(emit, ARGUMENT_REGISTERS[first + index]))
+        return emit.at(slot, kind)
+
+    def refuse(self, target: Target, word: str, index: int = 0) -> str | None:
+        if word == "args" and isinstance(target.arguments, Parameters):
+            return target.arguments.problem
+        return super().refuse(target, word, index)
+
+    def describe(self, found: str, host: Host) -> Iterator[str]:
+        path, _, function = found.rpartition(":")
+        try:
+            prototype = host.user_prototype(path, function.partition("+")[0])
+        except HostError as problem:
+            raise HostError(f"{problem}, cannot show parameter info") from problem
+        for member in prototype.parameters if prototype else ():
+            yield member.text or f"{member.type} {member.name}"
 
 
 @feature

@@ -24,7 +24,7 @@ class Usdt(FileProbe):
     `arg0`, `arg1`, … are the probe's arguments, read as the probe describes them and widened to 64 bits;
     pointers are user space's. `-l 'usdt:FILE:*'` shows what a file has.
 
-    bt> usdt:libc:setjmp { @[comm] = count(); } interval:1s { exit(); }
+    bt> usdt:/usr/bin/python3:function__entry { @[str(arg0), str(arg1)] = count(); } interval:1s { exit(); }
 
     SystemTap's notes (section `.note.stapsdt`); a probe inlined at several places has a note for each, with
     arguments of its own. Semaphores are raised by the kernel (ref_ctr_offset, Linux 4.20).

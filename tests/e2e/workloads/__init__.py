@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from pytrace.api import Trace, trace
+from pytrace.api import trace
 from pytrace.grammar.spec import Output
 
 HERE = Path(__file__).resolve().parent
@@ -52,7 +52,7 @@ def observe(
 
 
 def printed(outputs: list[Output]) -> list[str]:
-    """The lines that the program's own printf() made; fails on anything for stderr but the number of probes."""
+    """The lines that the program's printf() and time() made; there must be nothing for stderr."""
     strange = [o.text for o in outputs if o.error]
     assert not strange
     return "".join(o.text for o in outputs if o.kind in ("printf", "time")).splitlines()
@@ -91,7 +91,7 @@ def expect_byte(process: subprocess.Popen[bytes]) -> None:
 def loop_device(folder: Path, size: int = 1 << 20) -> Iterator[str]:
     """A block device over a file of `folder`; skips where the kernel has none to give."""
     if shutil.which("modprobe"):
-        subprocess.run(["modprobe", "--quiet", "loop"], check=False)
+        subprocess.run(["modprobe", "-q", "loop"], check=False)
     try:
         control = os.open("/dev/loop-control", os.O_RDWR)
     except OSError as error:

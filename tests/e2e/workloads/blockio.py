@@ -23,8 +23,9 @@ def check_biolatency(folder: Path) -> None:
             os.close(disk)
     micros, millis = maps["@usecs"][numbers], maps["@msecs"][numbers]
     assert micros.total == millis.total == READS + WRITES
-    # a value is in the bucket of its power of two, so the sums of the bounds tell the units apart
-    assert sum(b.max * b.count for b in micros) > sum(b.min * b.count for b in millis) * 1000
+    # each value lies in [lo, hi) of its bucket: the sums of the bounds tell whether the units are right
+    assert sum(b.hi * b.count for b in micros) > sum(b.lo * b.count for b in millis) * 1000
+    assert sum(b.lo * b.count for b in micros) < sum(b.hi * b.count for b in millis) * 1000
     shown = "".join(o.text for o in outputs)
     assert f"@usecs[{numbers[0]}, {numbers[1]}]:" in shown
     assert f"@msecs[{numbers[0]}, {numbers[1]}]:" in shown

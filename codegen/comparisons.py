@@ -1,0 +1,121 @@
+"""Comparing values (reference part 1, section 7.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from llvmlite import ir
+
+from pytrace.codegen.frame import I64
+from pytrace.codegen.mapaccess import MapAccess
+from pytrace.grammar.emit import Slot, Value
+from pytrace.grammar.nodes import Binary, Expr
+from pytrace.grammar.promote import is_scalar, is_signed, promote
+from pytrace.grammar.types import BOOL, UINT8, UINT64, Buffer, EnumType, Int, Record, String, Tuple, size_of
+
+UNROLLED = 128  # bytes that are compared without a loop
+WORD = 8
+
+
+class ComparisonGenerator(MapAccess):
+    """The part of the generator that compares."""
+
+    def comparison(self, node: Binary, left: Value, right: Value) -> Value:
+        """Numbers by value, everything else by its bytes."""
+        if is_scalar(left.type) and is_scalar(right.type):
+            kinds = [self.typed.types[side] for side in (node.left, node.right)]
+            literals = all(isinstance(k, (Int, EnumType)) and k.signed for k in kinds)
+            return self.compare(node.op, left, right, literals or any(map(is_signed, kinds)))
+        if isinstance(left.type, String) and isinstance(right.type, String):
+            equal = self.equal_strings(node, left, right)
+        else:
+            equal = self.equal_bytes(left, right)
+        return equal if node.op == "==" else self.compare("==", equal, self.integer(0))
+
+    def equal_strings(self, node: Binary, left: Value, right: Value) -> Value:
+        """Equal up to the first NUL; a literal decides how far to look."""
+        for side, other in ((node.left, right), (node.right, left)):
+            literal = self.literal_text(side)
+            if literal is not None and len(literal) < UNROLLED:
+                return self.equal_literal(other, literal)
+        return self.compare_strings(left, right, min(size_of(left.type), size_of(right.type)))
+
+    def literal_text(self, node: Expr) -> bytes | None:
+        """The text of a literal, which ends at its first NUL."""
+        constant = self.typed.constants.get(node)
+        return constant.partition(b"\0")[0] if isinstance(constant, bytes) else None
+
+    def equal_literal(self, value: Value, literal: bytes) -> Value:
+        """Whether a string is the literal, its NUL included, compared in words."""
+        want = (literal + b"\0")[: size_of(value.type)]
+        difference: Any = ir.Constant(I64, 0)
+        for start, step in pieces(len(want), self.alignment(value)):
+            expected = int.from_bytes(want[start : start + step], "little")
+            other = self.builder.xor(self.piece(value, start, step), ir.Constant(I64, expected))
+            difference = self.builder.or_(difference, other)
+        return self.compare("==", Value(UINT64, difference), self.integer(0))
+
+    def compare_strings(self, left: Value, right: Value, size: int) -> Value:
+        """Byte by byte, ending at the first NUL or difference: true if equal."""
+        result = self.frame.alloca(I64)
+
+        def look(index: Value) -> Value:
+            a, b = (self.byte_at(v, index) for v in (left, right))
+            same = self.compare("==", a, b)
+            self.builder.store(same.raw, result)
+            more = self.builder.and_(same.raw, self.truth(a).raw)
+            return self.compare("==", Value(BOOL, more), self.integer(0))
+
+        self.repeat(size, look)
+        return Value(BOOL, self.builder.load(result, typ=I64))
+
+    def byte_at(self, value: Value, index: Value) -> Value:
+        """One byte of a value in the program's memory."""
+        return self.load(Slot(self.frame.offset(value.raw, index.raw), 1), 0, UINT8)
+
+    def equal_bytes(self, left: Value, right: Value) -> Value:
+        """Whether two values of one shape have the same bytes."""
+        left, right = self.own(left), self.own(right)
+        if left.type != right.type and isinstance(left.type, (Tuple, Record, Buffer)):
+            common = promote(left.type, right.type)
+            assert common is not None
+            left, right = self.convert(left, common), self.convert(right, common)
+        size, align = size_of(left.type), min(self.alignment(left), self.alignment(right))
+        if size > UNROLLED:
+            return self.equal_at_length(left, right, size, align)
+        difference: Any = ir.Constant(I64, 0)
+        for start, step in pieces(size, align):
+            other = self.builder.xor(self.piece(left, start, step), self.piece(right, start, step))
+            difference = self.builder.or_(difference, other)
+        return self.compare("==", Value(UINT64, difference), self.integer(0))
+
+    def equal_at_length(self, left: Value, right: Value, size: int, align: int) -> Value:
+        """The same in a loop, for more than the registers and the stack would hold."""
+        step = align if size % align == 0 else 1
+        result = self.frame.alloca(I64)
+
+        def look(index: Value) -> Value:
+            start = self.arith("*", index, self.integer(step))
+            a, b = (self.load(Slot(self.frame.offset(v.raw, start.raw), step), 0, Int(step)) for v in (left, right))
+            different = self.compare("!=", a, b)
+            self.builder.store(different.raw, result)
+            return different
+
+        self.repeat(size // step, look)
+        return self.compare("==", Value(BOOL, self.builder.load(result, typ=I64)), self.integer(0))
+
+    def piece(self, value: Value, start: int, size: int) -> Any:
+        """Some bytes of a value in the program's memory, as a register."""
+        place = self.frame.offset(value.raw, start)
+        word = self.builder.load(place, typ=ir.IntType(size * 8), align=size)
+        return word if size == WORD else self.builder.zext(word, I64)
+
+
+def pieces(size: int, align: int) -> Iterator[tuple[int, int]]:
+    """Where to read `size` bytes and how many at a time, each read aligned."""
+    start = 0
+    while start < size:
+        step = next(s for s in (8, 4, 2, 1) if s <= align and start + s <= size and start % s == 0)
+        yield start, step
+        start += step
