@@ -126,9 +126,10 @@ class ExpressionGenerator(ComparisonGenerator):
     def address_of(self, node: AddressOf) -> Value:
         """`&$v`, `&@m`"""
         if isinstance(node.target, Map):
-            return Value(UINT64, self.builder.ptrtoint(self.maps.user(node.target.name)[1], I64))
-        storage = self.storage(self.typed.variables[node.target])
-        return Value(self.type_of(node), self.builder.ptrtoint(storage, I64))
+            pointer = self.maps.user(node.target.name)[1]
+        else:
+            pointer = self.storage(self.typed.variables[node.target])
+        return Value(self.type_of(node), self.frame.number_of(pointer))
 
     # ---- operators
 

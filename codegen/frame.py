@@ -167,6 +167,14 @@ class Frame:
         kind = ir.FunctionType(PTR, [PTR])
         return self.builder.asm(kind, "", "=r,0", [pointer], False)
 
+    def number_of(self, pointer: Any) -> Any:
+        """A pointer as a number that may be calculated with: the verifier forgets what it is on the way through
+        scratch memory."""
+        place = self.scratch_memory(8)
+        self.builder.store(pointer, place)
+        self.builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
+        return self.builder.load(place, typ=I64)
+
     def fill_zero(self, pointer: Any, size: int) -> None:
         """Set memory to zero."""
         if size > INLINE_COPY:

@@ -113,8 +113,8 @@ class ProgramTypes:
         return Struct(name, size_of(Tuple(tuple(m.type for m in fields))), "args")
 
     def find_type(self, name: str, kind: str = "", path: str = "") -> Type | None:
-        """See `TypeSource.find_type`. `path` is the file of a user probe, whose types come before the kernel's
-        ([type.struct.source])."""
+        """See `TypeSource.find_type`. `path` is the file of a user probe, whose types come before the
+        kernel's ([type.struct.source])."""
         own: dict[str, Type] = {}
         match kind:
             case "":

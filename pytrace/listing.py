@@ -37,10 +37,10 @@ def list_probes(
         ListingError: there is no such type of probe.
         HostError: the machine does not let us read what is asked for.
     """
-    describe = Parameters(host, warn)
+    describe = Parameters(host, warn) if verbose else None
     for part in search.split(","):
         problems: list[HostError] = []
-        lines = list(_list_one(part.strip() or "*", host, registry, describe if verbose else None, pid, problems))
+        lines = list(_list_one(part.strip() or "*", host, registry, describe, pid, problems))
         yield from lines
         if not lines:
             for problem in problems:

@@ -26,8 +26,9 @@ def list_program(
     host: Host | None = None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> Iterator[str]:
-    """The lines of the listing, in source order, with parameters if `verbose`; `warn` hears why they cannot be
-    shown.
+    """The lines of the listing, in source order, with parameters if `verbose`.
+
+    `warn` hears, once, why parameters cannot be shown.
 
     Probes that the tracer runs itself (begin, end) are left out. Raises `CompileError`, `HostError`.
     """

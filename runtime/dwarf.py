@@ -1,7 +1,7 @@
 """Parameters and types of user programs, from the DWARF debug information of their files (versions 2 to 5).
 
-Debug information is many times the size of the program, so it is never read as a whole: `.debug_aranges` leads
-from an address to the compilation unit that describes it, `.debug_str` from a name to the places that use it.
+Debug information is many times the size of the program, so it is never decoded as a whole: `.debug_aranges`
+leads from an address to the compilation unit that describes it, `.debug_str` from a name to where it is used.
 `.dwo` files (-gsplit-dwarf) are not followed.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,6 @@ from pytrace.grammar.host import HostError, Prototype, Symbol
 from pytrace.grammar.types import (
     BOOL,
     INT8,
-    UINT64,
     VOID,
     Array,
     EnumType,
@@ -70,7 +69,7 @@ def _readable(path: str) -> Iterator[None]:
 
     try:
         yield
-    except (DWARFError, ELFError, NotImplementedError, LookupError, ValueError, AssertionError, OSError) as error:
+    except (DWARFError, ELFError, NotImplementedError, LookupError, ValueError, AssertionError) as error:
         problem = str(error) or type(error).__name__
         raise HostError(f"{path}: its debug information cannot be read: {problem}") from error
 
@@ -106,7 +105,7 @@ class DwarfFile:
             unit = self._covering(self._unarranged, address)
         return None if unit is None else self._functions_of(unit).get(address)
 
-    def find(self, name: str, tags: Iterable[str]) -> DIE | None:
+    def find(self, name: str, tags: Container[object]) -> DIE | None:
         """A type of this name that is defined outside of functions and classes.
 
         Names that a compilation unit numbers (DW_FORM_strx, clang with DWARF 5) are not found.
@@ -171,7 +170,7 @@ class DwarfFile:
             reference = re.escape(struct.pack("<I", start))
             yield from ((found.start(), "DW_FORM_strp") for found in re.finditer(reference, info))
 
-    def _defines(self, unit: Any, place: int, form: str, tags: Iterable[str]) -> bool:
+    def _defines(self, unit: Any, place: int, form: str, tags: Container[object]) -> bool:
         """Whether the bytes in front of a name may be the start of a definition: the code of an
         abbreviation."""
         info, table = _contents(self._dwarf.debug_info_sec), unit.get_abbrev_table()
@@ -210,9 +209,10 @@ def _ranges(die: DIE) -> Iterator[tuple[int, int]]:
     if low and high:
         yield low.value, high.value if high.form.startswith("DW_FORM_addr") else low.value + high.value
     elif listed and (lists := die.dwarfinfo.range_lists()) is not None:
-        base = _value(die.cu.get_top_DIE(), "DW_AT_low_pc") or 0
+        unit: Any = die.cu
+        base = _value(unit.get_top_DIE(), "DW_AT_low_pc") or 0
         entry: Any
-        for entry in lists.get_range_list_at_offset(listed.value, die.cu):
+        for entry in lists.get_range_list_at_offset(listed.value, unit):
             if hasattr(entry, "base_address"):
                 base = entry.base_address
             else:
@@ -324,9 +324,9 @@ def _shape(die: DIE) -> object:
 class UserTypes:
     """What the debug information of one file says of its functions and types.
 
-    The structs and enumerations have the file's path as `origin`. Anonymous ones get the name of the typedef or
-    `PARENT.MEMBER` that leads to them; where units have different types of one name, all but the first get a
-    number too. Pointers point into user space.
+    The structs and enumerations have the file's path as `origin`. Anonymous ones get the name of the typedef
+    or `PARENT.MEMBER` that leads to them; where units have different types of one name, all but the first get
+    a number too. Pointers point into user space.
 
     Raises:
         HostError: the file has no debug information, or (all methods too) it cannot be read.
@@ -484,7 +484,7 @@ class UserTypes:
             return kind, []
         words = [False] * -(-size // 8)
         for offset, leaf in self._leaves(kind):
-            if offset % align_of(leaf) or size_of(leaf) > 8 and isinstance(kind, Struct):
+            if offset % align_of(leaf) or (size_of(leaf) > 8 and isinstance(kind, Struct)):
                 return kind, []  # packed, or of long double
             if not isinstance(leaf, Opaque):
                 words[offset // 8] = True
@@ -519,8 +519,11 @@ def _base(die: DIE) -> Type:
     match encoding:
         case 2 if size == 1:  # DW_ATE_boolean
             return BOOL
-        case 3 | 4:  # DW_ATE_complex_float, DW_ATE_float
-            return Opaque("float", size, size)
+        case 3:  # DW_ATE_complex_float
+            return Array(Opaque("float", size // 2, size // 2), 2)
+        case 4:  # DW_ATE_float
+            other = re.fullmatch(r".*128|__bf16", _name(die))
+            return Opaque("float", size, size, (_name(die),) if other else ())
         case _ if _name(die) == "char":  # see cnames.base_type
             return INT8
         case _ if size in (1, 2, 4, 8, 16):

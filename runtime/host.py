@@ -51,7 +51,8 @@ class LiveHost:
 
     def members(self, struct: Struct) -> tuple[Member, ...]:
         """See `TypeSource`."""
-        return self._user_types(struct.origin).members(struct) if struct.origin else self.types.members(struct)
+        source = self._user_types(struct.origin) if struct.origin else self.types
+        return source.members(struct)
 
     def find_type(self, name: str, kind: str = "") -> Type | None:
         """See `TypeSource`."""
@@ -59,7 +60,8 @@ class LiveHost:
 
     def enumerators(self, enum: EnumType) -> dict[str, int]:
         """See `TypeSource`."""
-        return self._user_types(enum.origin).enumerators(enum) if enum.origin else self.types.enumerators(enum)
+        source = self._user_types(enum.origin) if enum.origin else self.types
+        return source.enumerators(enum)
 
     def enumerator(self, name: str) -> tuple[EnumType, int] | None:
         """See `TypeSource`."""

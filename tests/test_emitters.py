@@ -6,13 +6,12 @@ that nothing is known while compiling; the same call of the same typed program i
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytrace.api import Trace, trace
@@ -22,14 +21,14 @@ from pytrace.grammar.config import Config
 from pytrace.grammar.diagnostics import Diagnostics
 from pytrace.grammar.emit import Emit, Slot, Value
 from pytrace.grammar.layout import decode
-from pytrace.grammar.nodes import Assign, Call, Cast, Expr, ExprStatement, Identifier, MapElement
-from pytrace.grammar.promote import is_scalar
+from pytrace.grammar.nodes import Expr
 from pytrace.grammar.source import Source
-from pytrace.grammar.spec import REGISTRY, Action, Aggregation, Builtin, Context
-from pytrace.grammar.types import INT64, UINT64, Aggregate, Int, Type, size_of
+from pytrace.grammar.spec import REGISTRY, Aggregation, Builtin, Context, Output
+from pytrace.grammar.types import Aggregate, Int, Type, size_of
 from pytrace.grammar.typing import TypedProbe
 from pytrace.options import Options
-from tests.language.pyemit import MASK, Memory, ProgramEmit
+from pytrace.session import LiveSession
+from tests.language.pyemit import MASK, Memory, ProgramEmit, PythonEmit, signed64
 
 pytestmark = pytest.mark.root
 
@@ -56,16 +55,16 @@ CALLS: dict[str, tuple[str, ...]] = {
     "macaddr": ("M",),
     "ntop": ("I", "(uint32)I", "10, L", 'pton("1.2.3.4")', 'pton("fe80::1")', "2, I"),
     "pton": ('"1.2.3.4"', '"fe80::7:1"'),
-    "signal_name": ("L", "I"),
+    "signal_name": ("L",),
     "str": ("S", "S, 5", "S, L", "N, I"),
     "strcap": ("S", "N"),
     "strcontains": ("S, N", 'S, "ab"', "N, S", 'S, ""'),
-    "strerror": ("L", "I", "(int32)L"),
+    "strerror": ("I", "(int32)L"),
     "strftime": ('"%S", I', '"%H", L'),
     "strlen": ("S", "N", '"abc"'),
     "strncmp": ("S, S, 32", 'S, "ab", 2', "S, N, 5", "N, S, 64", "N, N, 0"),
     "strstr": ("S, N", 'S, "abcdefghi"', "N, N"),
-    "syscall_name": ("L", "I"),
+    "syscall_name": ("L",),
     "uptr": ("I",),
 }
 PRINTS: dict[str, tuple[str, ...]] = {
@@ -75,7 +74,7 @@ PRINTS: dict[str, tuple[str, ...]] = {
     "print": ("I", "S", "(uint8)I", "buf(S, L)"),
     "printf": ('"%s|%-9s|%d %lld %x\\n", S, N, I, I, (uint16)I', '"%r %s\\n", buf(S, 5), ntop(I)'),
     "static_assert": ('true, "never shown"',),
-    "warnf": ('"%lld %s", I, strerror(L)',),
+    "warnf": ('"%lld %s", I, strstr(S, N)',),
 }
 # What cannot be compared, and why.
 NOT_COMPARED = {
@@ -122,10 +121,13 @@ def test_every_feature_is_here() -> None:
 
 EDGES = [0, 1, -1, 2, 255, 256, 0x7FFFFFFF, -0x80000000, 0xFFFFFFFF, (1 << 63) - 1, -(1 << 63)]
 INTEGERS = st.one_of(st.sampled_from(EDGES), st.integers(-(1 << 63), (1 << 63) - 1))
-TEXT = st.text("ab\x01~", max_size=31).map(str.encode)
+TEXT = st.one_of(st.text("ab\x01~", max_size=31), st.just("a" * 31)).map(str.encode)
 ROUNDS = 3
 
 Inputs = Mapping[tuple[str, int], int | bytes]
+
+# Never run: gives the input maps their types.
+TYPES = f'end {{ @i[0] = -1; @l[0] = -1; @k[0] = 1; @s[0] = "{"x" * 31}"; @n[0] = "{"x" * 7}"; @m[0] = "{"x" * 6}"; }}\n'
 
 
 @st.composite
@@ -135,26 +137,12 @@ def inputs(draw: st.DrawFn) -> Inputs:
     for number in range(ROUNDS):
         found["i", number] = draw(INTEGERS)
         found["l", number] = draw(st.integers(0, 70))
-        found["s", number] = draw(st.one_of(TEXT, st.just(b"a" * 31)))
+        found["s", number] = draw(TEXT)
         found["n", number] = draw(st.text("ab", max_size=7)).encode()
         found["m", number] = draw(st.text("xyz~", min_size=6, max_size=6)).encode()
     for key in draw(st.lists(st.integers(0, 70), min_size=1, max_size=9)):
         found["k", key] = 1
     return found
-
-
-def literal(value: int | bytes) -> str:
-    """The source text of a value."""
-    if isinstance(value, int):
-        return str(value) if value > -(1 << 63) else f"({value + 1} - 1)"
-    return '"' + "".join(f"\\x{byte:02x}" for byte in value) + '"'
-
-
-def setting(values: Inputs) -> str:
-    """The block that fills the input maps; the longest strings come first, since they make the type."""
-    longest = f'@s[-1] = "{"x" * 31}"; @n[-1] = "{"x" * 7}"; @m[-1] = "{"x" * 6}"; @k[-1] = 1; delete(@k, -1);'
-    lines = (f"@{name}[{key}] = {literal(value)};" for (name, key), value in values.items())
-    return f"begin {{ {longest} {' '.join(lines)} }}\n"
 
 
 def arguments(template: str, number: int) -> str:
@@ -173,28 +161,43 @@ def arguments(template: str, number: int) -> str:
 # ---------------------------------------------------------------- both sides
 
 
-@dataclass
 class Both:
-    """A program that is running, and the same program as typed nodes."""
+    """A program that is loaded, and the same program as typed nodes."""
 
-    text: str
-    values: Inputs
-
-    def typed(self) -> tuple[TypedProbe, ...]:
+    def __init__(self, text: str, t: Trace) -> None:
+        self.trace = t
+        self.maps = {spec.name.removeprefix("@"): spec for spec in t.plan.user_maps}
+        self.outputs: list[Output] = []
+        self.session = LiveSession(t.plan, t.tracer, REGISTRY, self.outputs.append)
         diagnostics = Diagnostics()
-        program = analyse.parse(Source("stdin", self.text), REGISTRY, diagnostics)
+        program = analyse.parse(Source("stdin", text), REGISTRY, diagnostics)
         context = Context(live_host(Options()), Config(), diagnostics)
-        return analyse.analyse(program, REGISTRY, context).probes
+        probes = analyse.analyse(program, REGISTRY, context).probes
+        self.statements = [(typed, s) for typed in probes[1:] for s in typed.probe.body.statements]
 
-    def statements(self, kind: type[Assign] | type[ExprStatement]) -> Iterator[tuple[TypedProbe, Any]]:
-        """The statements of all blocks but the first."""
-        for typed in self.typed()[1:]:
-            for statement in typed.probe.body.statements:
-                assert isinstance(statement, kind)
-                yield typed, statement
+    def run(self, values: Inputs) -> None:
+        """Run the program once with these inputs."""
+        tracer = self.trace.tracer
+        for spec in self.maps.values():
+            tracer.clear_map(spec)
+        for (name, key), value in values.items():
+            if name in self.maps:
+                spec = self.maps[name]
+                data = value.to_bytes(8, "little", signed=True) if isinstance(value, int) else value
+                storage = data.ljust(size_of(spec.value.type), b"\0")
+                tracer._map(spec).update(key.to_bytes(8, "little"), storage)
+        self.outputs.clear()
+        tracer.run_on_demand("begin")
+        while tracer.poll(0, self.session.handle):
+            pass
 
-    def emitter(self, typed: TypedProbe) -> ProgramEmit:
-        return ProgramEmit(typed, self.values)
+
+@contextmanager
+def both(blocks: Iterable[str]) -> Iterator[Both]:
+    """A program of `begin` blocks."""
+    text = TYPES + "".join(f"begin {{ {block} }}\n" for block in blocks)
+    with trace(text) as t:
+        yield Both(text, t)
 
 
 def raw(value: Value, kind: Type) -> bytes:
@@ -203,100 +206,132 @@ def raw(value: Value, kind: Type) -> bytes:
     if isinstance(value.raw, Memory):
         own = min(size, size_of(value.type))
         return bytes(value.raw.data[value.raw.start : value.raw.start + own]).ljust(size, b"\0")
-    return (value.raw & MASK).to_bytes(8, "little")[:size]
+    return cast("int", value.raw & MASK).to_bytes(8, "little")[:size]
 
 
-def call_blocks() -> str:
+many = settings(deadline=None, max_examples=30, derandomize=True, database=None)
+
+
+# ---------------------------------------------------------------- functions
+
+
+@pytest.fixture(scope="module")
+def calls() -> Iterator[Both]:
     """A block for each function; the results of one list of arguments are one map."""
-    blocks = []
-    for name, templates in CALLS.items():
-        lines = [
-            f"@r_{name}_{t}[{number}] = {name}({arguments(template, number)});"
-            for t, template in enumerate(templates)
+    blocks = [
+        " ".join(
+            f"@r_{name}_{index}[{number}] = {name}({arguments(template, number)});"
+            for index, template in enumerate(templates)
             for number in range(ROUNDS)
-        ]
-        blocks.append(f"begin {{ {' '.join(lines)} }}\n")
-    return "".join(blocks)
+        )
+        for name, templates in CALLS.items()
+    ]
+    with both(blocks) as made:
+        yield made
 
 
-few = settings(
-    deadline=None, max_examples=4, derandomize=True, database=None, phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)  # fmt: skip
-
-
-@few
-@given(inputs())
-def test_functions_agree(values: Inputs) -> None:
-    text = setting(values) + call_blocks()
-    both = Both(text, values)
-    with trace(text) as t:
-        t.run()
-        got = {spec.name: (spec, dict(t.tracer.read_map(spec))) for spec in t.plan.user_maps}
-    known = dict(values)
-    for typed, statement in both.statements(Assign):
-        target = cast("MapElement", statement.target)
+@many
+@given(values=inputs())
+def test_functions_agree(calls: Both, values: Inputs) -> None:
+    calls.run(values)
+    found = {name: dict(calls.trace.tracer.read_map(spec)) for name, spec in calls.maps.items()}
+    left = dict(values)  # what earlier calls of delete() have left
+    for typed, statement in calls.statements:
+        target = statement.target
         number = cast("int", typed.constants[target.key])
-        spec, found = got[f"@{target.map.name}"]
-        emit = ProgramEmit(typed, known)
-        expected = emit.convert(emit.value(statement.value), spec.value.type)
+        layout = calls.maps[target.map.name].value
+        emit = ProgramEmit(typed, left)
+        expected = raw(emit.convert(emit.value(statement.value), layout.type), layout.type)
         if statement.value.name == "delete":
-            known.pop(("k", cast("int", known["l", number])), None)
-        key = number.to_bytes(size_of(spec.key.type), "little")
-        want = decode(spec.value, raw(expected, spec.value.type))
-        assert decode(spec.value, found[key]) == want, statement.span.text
+            left.pop(("k", cast("int", values["l", number])), None)
+        got = found[target.map.name][number.to_bytes(8, "little")]
+        assert decode(layout, got) == decode(layout, expected), statement.span.text
 
 
-@few
-@given(inputs())
-def test_what_is_shown_agrees(values: Inputs) -> None:
+# ---------------------------------------------------------------- what is shown
+
+
+@pytest.fixture(scope="module")
+def prints() -> Iterator[Both]:
     lines = [
         f"{name}({arguments(template, number)});"
         for name, templates in PRINTS.items()
         for template in templates
         for number in range(ROUNDS)
     ]
-    text = setting(values) + "".join(f"begin {{ {line} }}\n" for line in lines)
-    both = Both(text, values)
-    with trace(text) as t:
-        shown = [o.text for o in t.outputs() if o.kind in (*PRINTS, "value")]
-        expected = [text for typed, s in both.statements(ExprStatement) for text in said(both, t, typed, s.value)]
-    assert shown == expected
+    with both(lines) as made:
+        yield made
 
 
-def said(both: Both, t: Trace, typed: TypedProbe, node: Expr) -> Iterator[str]:
+@many
+@given(values=inputs())
+def test_what_is_shown_agrees(prints: Both, values: Inputs) -> None:
+    prints.run(values)
+    expected = [text for typed, s in prints.statements for text in said(prints, typed, s.value, values)]
+    assert [output.text for output in prints.outputs] == expected
+    assert expected
+
+
+def said(program: Both, typed: TypedProbe, node: Expr, values: Inputs) -> Iterator[str]:
     """What an action shows, handled from the values that the computing emitter sends."""
-    emit, site = both.emitter(typed), typed.sites[node]
+    emit, site = ProgramEmit(typed, values), typed.sites[node]
     site.feature.emit(cast("Emit", emit), site)
-    for name, values, _ in emit.sent:
-        feature = cast("Action", REGISTRY.functions[name])
-        actions = (a for a in t.plan.actions if a.feature == name and a.span is not None)
-        action = next(a for a in actions if a.span is not None and a.span.start == node.span.start)
-        pairs = zip(values, action.fields, strict=True)
+    for name, sent, _ in emit.sent:
+        actions = ((a, a.span) for a in program.trace.plan.actions if a.feature == name)
+        action = next(a for a, span in actions if span is not None and span.start == node.span.start)
+        pairs = zip(sent, action.fields, strict=True)
         decoded = tuple(decode(layout, raw(value, layout.type)) for value, layout in pairs)
-        output = feature.handle(action, decoded, cast("Any", t.session))
+        output = REGISTRY.action(name).handle(action, decoded, program.session)
         assert output is not None
         yield output.text
 
 
 # ---------------------------------------------------------------- aggregations
 
+UPDATES = [(n, f"{n}_{index}", template) for n, ts in AGGREGATIONS.items() for index, template in enumerate(ts)]
 
-def updated(kind: Aggregate, calls: Sequence[tuple[TypedProbe, Any]], values: Inputs) -> Any:
-    """What one CPU's cells, or buckets of cells, hold after the calls."""
-    feature = REGISTRY.aggregation(kind)
-    word = Int(8, kind.signed)
-    cells: dict[int, Slot] = {}
+
+def aggregation(name: str) -> Aggregation:
+    return cast("Aggregation", REGISTRY.functions[name])
+
+
+@pytest.fixture(scope="module")
+def updates() -> Iterator[Both]:
+    blocks = [
+        " ".join(f"@{label} = {name}({arguments(template, number)});" for number in range(ROUNDS))
+        for name, label, template in UPDATES
+    ]
+    casts = [f"@c_{label} = (int64)@{label};" for name, label, _ in UPDATES if aggregation(name).castable]
+    with both([*blocks, " ".join(casts)]) as made:
+        yield made
+
+
+@many
+@given(values=inputs())
+def test_aggregations_agree(updates: Both, values: Inputs) -> None:
+    updates.run(values)
+    found = updates.trace.maps
+    by_map: dict[str, list[tuple[TypedProbe, Expr]]] = {}
+    for typed, statement in updates.statements:
+        by_map.setdefault(statement.target.name, []).append((typed, statement.value))
+    for _, label, _ in UPDATES:
+        kind = updates.maps[label].value.type
+        assert isinstance(kind, Aggregate)
+        cells = updated(kind, by_map[label], values)
+        assert found[f"@{label}"] == shown(kind, cells), label
+        if REGISTRY.aggregation(kind).castable:
+            assert found[f"@c_{label}"] == summed(kind, cells[0]), label
+
+
+def updated(kind: Aggregate, calls: Sequence[tuple[TypedProbe, Expr]], values: Inputs) -> dict[int, Slot]:
+    """This CPU's cell, or its cells by bucket, after the calls."""
+    feature, cells = REGISTRY.aggregation(kind), dict[int, Slot]()
     for typed, node in calls:
-        emit = ProgramEmit(typed, values)
-        site = typed.sites[node]
-        wanted = [emit.convert(emit.value(a), word) for a in site.arguments]
-        if not feature.bucketed and not wanted:
-            number = 0
-        else:
-            number = feature.bucket(cast("Emit", emit), site, wanted).raw if feature.bucketed else 0
-        slot = cells.setdefault(number, emit.scratch(8 * feature.words))
-        feature.update(cast("Emit", emit), slot, wanted)
+        emit, site = ProgramEmit(typed, values), typed.sites[node]
+        given_ = [emit.convert(emit.value(a), Int(8, kind.signed)) for a in site.arguments]
+        bucket = feature.bucket(cast("Emit", emit), site, given_).raw if feature.bucketed else 0
+        slot = cells.setdefault(bucket, emit.scratch(8 * feature.words))
+        feature.update(cast("Emit", emit), slot, given_)
     return cells
 
 
@@ -304,53 +339,19 @@ def words(slot: Slot) -> tuple[int, ...]:
     return tuple(int.from_bytes(slot.raw.data[at : at + 8], "little") for at in range(0, slot.size, 8))
 
 
-@few
-@given(inputs())
-def test_aggregations_agree(values: Inputs) -> None:
-    names = [(name, t, template) for name, ts in AGGREGATIONS.items() for t, template in enumerate(ts)]
-    lines = [
-        f"@a_{name}_{t} = {name}({arguments(template, number)});"
-        for name, t, template in names
-        for number in range(ROUNDS)
-    ]
-    castable = [f"a_{name}_{t}" for name, t, _ in names if REGISTRY.functions[name].castable]  # type: ignore[attr-defined]
-    casts = [f"@c_{name} = (int64)@{name};" for name in castable]
-    text = setting(values) + f"begin {{ {' '.join(lines)} }}\n begin {{ {' '.join(casts)} }}"
-    both = Both(text, values)
-    with trace(text) as t:
-        t.run()
-        found, kinds = t.maps, {spec.name: spec.value.type for spec in t.plan.user_maps}
-    by_map = itertools.groupby(both.statements(Assign), key=lambda pair: pair[1].target.name)
-    for name, group in by_map:
-        pairs = [(typed, s.value) for typed, s in group]
-        if isinstance(pairs[0][1], Cast):
-            continue
-        assert all(isinstance(node, (Call, Identifier)) for _, node in pairs)
-        kind = kinds[f"@{name}"]
-        assert isinstance(kind, Aggregate)
-        check_aggregation(kind, updated(kind, pairs, values), found[f"@{name}"], found.get(f"@c_{name}"), pairs[0][0])
-
-
-def check_aggregation(kind: Aggregate, cells: dict[int, Slot], found: Any, read: int | None, typed: TypedProbe) -> None:
-    """What user space shows, and what the program itself reads, is what the cells say."""
+def shown(kind: Aggregate, cells: Mapping[int, Slot]) -> Any:
+    """What Python gets, of a machine on which the other CPUs saw nothing."""
     feature = REGISTRY.aggregation(kind)
-    unused = (0,) * feature.words
     if feature.bucketed:
-        assert found == feature.python(kind, feature.read(kind, {n: [words(c)] for n, c in cells.items()}))
-        return
-    (cell,) = cells.values()
-    assert found == feature.python(kind, feature.read(kind, [unused, words(cell), unused])), kind
-    if not feature.castable:
-        return
-    emit = ProgramEmit(typed, {})
-    total = emit.scratch(8 * feature.words)
-    for one in (emit.scratch(8 * feature.words), cell):
+        return feature.python(kind, feature.read(kind, {n: [words(cell)] for n, cell in cells.items()}))
+    unused = (0,) * feature.words
+    return feature.python(kind, feature.read(kind, [unused, words(cells[0]), unused]))
+
+
+def summed(kind: Aggregate, cell: Slot) -> int:
+    """What a program reads, cast to int64."""
+    feature, emit = REGISTRY.aggregation(kind), PythonEmit()
+    total = emit.scratch(cell.size)
+    for one in (emit.scratch(cell.size), cell):
         feature.combine(cast("Emit", emit), total, one, kind.signed)
-    result = feature.result(cast("Emit", emit), total, kind.signed)
-    assert read == decode_integer(result), kind
-
-
-def decode_integer(value: Value) -> int:
-    assert is_scalar(value.type)
-    assert value.type in (INT64, UINT64)
-    return cast("int", value.raw if value.raw < 1 << 63 else value.raw - (1 << 64))
+    return signed64(feature.result(cast("Emit", emit), total, kind.signed).raw)

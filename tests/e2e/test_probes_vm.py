@@ -156,7 +156,7 @@ def test_kernel_probes_of_one_process() -> None:
     finally:
         process.kill()
         process.wait()
-    assert maps.pop("@i") == 1
+    assert maps.pop("@i") >= 1  # the timer goes on until the tracer has read of the exit
     assert {name: set(keys) for name, keys in maps.items()} == {name: {process.pid} for name in maps}
 
 

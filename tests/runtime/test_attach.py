@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -374,17 +373,12 @@ class TestDetaching:
         with pytest.raises(ChildProcessError):  # no process of ours is left for us to reap
             os.waitpid(-1, os.WNOHANG)
 
-    def test_close_without_waiting_is_quick_and_what_remains_goes_away(self) -> None:
+    def test_close_without_waiting_leaves_nothing_in_this_process(self) -> None:
         run = self.started()
+        assert open_perf_events() > 0
         run.detach()
-        before = time.monotonic()
         run.close(wait=False)
-        quick = time.monotonic() - before
-        again = self.started()
-        again.detach()
-        before = time.monotonic()
-        again.close(wait=True)
-        assert quick < time.monotonic() - before
+        assert open_perf_events() == 0
 
 
 def open_perf_events() -> int:

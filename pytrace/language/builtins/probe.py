@@ -40,6 +40,7 @@ class Args(Builtin):
         reason = target.type.refuse(target, "args")
         if reason is not None:
             site.error("err.builtin.args-resolve", f"The args builtin cannot be used here: {reason}")
+            return NONE
         return Struct("", 0, "args")  # type checking makes the target's own struct of it
 
     def emit(self, emit: Emit, site: CallSite) -> Value:

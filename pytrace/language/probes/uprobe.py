@@ -73,7 +73,7 @@ class Parameters(Sequence[Member]):
         if not name or self._offset:
             return (), "the registers have the parameters only where a function starts"
         if _CLONE.search(name):
-            return (), f"{name} is the compiler's own variant of a function: what its registers have is unknown"
+            return (), f"{name} is the compiler's variant of a function: its registers may have anything"
         try:
             prototype = self._host.user_prototype(self._path, name)
         except HostError as problem:
