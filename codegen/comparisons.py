@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from llvmlite import ir
@@ -57,18 +57,39 @@ class ComparisonGenerator(MapAccess):
         return self.compare("==", Value(UINT64, difference), self.integer(0))
 
     def compare_strings(self, left: Value, right: Value, size: int) -> Value:
-        """Byte by byte, ending at the first NUL or difference: true if equal."""
+        """Piece by piece, ending at the first NUL or difference: true if equal."""
         result = self.frame.alloca(I64)
+        self.builder.store(ir.Constant(I64, 1), result)
+        aligned = min(self.alignment(left), self.alignment(right)) >= WORD
+        words = size // WORD if aligned else 0
 
-        def look(index: Value) -> Value:
-            a, b = (self.byte_at(v, index) for v in (left, right))
-            same = self.compare("==", a, b)
-            self.builder.store(same.raw, result)
-            more = self.builder.and_(same.raw, self.truth(a).raw)
-            return self.compare("==", Value(BOOL, more), self.integer(0))
+        def look(step: int, start: int) -> Callable[[Value], Value]:
+            def piece(index: Value) -> Value:
+                at = self.arith("+", self.arith("*", index, self.integer(step)), self.integer(start))
+                a, b = (self.load(Slot(self.frame.offset(v.raw, at.raw), step), 0, Int(step)).raw for v in (left, right))
+                same, ended = self.equal_text(a, b, step)
+                self.builder.store(same.raw, result)
+                return Value(BOOL, self.builder.or_(ended.raw, self.compare("==", same, self.integer(0)).raw))
 
-        self.repeat(size, look)
+            return piece
+
+        if words:
+            self.repeat(words, look(WORD, 0))
+        rest = size - words * WORD
+        if rest:
+            going_on = self.compare("!=", Value(BOOL, self.builder.load(result, typ=I64)), self.integer(0))
+            self.when(going_on, lambda: self.repeat(rest, look(1, words * WORD)))
         return Value(BOOL, self.builder.load(result, typ=I64))
+
+    def equal_text(self, a: Any, b: Any, size: int) -> tuple[Value, Value]:
+        """Of two pieces of text: whether they are equal up to a NUL, and whether there is a NUL in the first."""
+        ones, tops = (int.from_bytes(bytes([n]) * size, "little") for n in (0x01, 0x80))
+        borrowed = self.builder.sub(a, ir.Constant(I64, ones))
+        # the lowest bit set is the top bit of the first byte that is zero
+        zeros = self.builder.and_(self.builder.and_(borrowed, self.builder.not_(a)), ir.Constant(I64, tops))
+        before = self.builder.xor(zeros, self.builder.sub(zeros, ir.Constant(I64, 1)))
+        different = self.builder.and_(self.builder.xor(a, b), before)
+        return self.compare("==", Value(UINT64, different), self.integer(0)), self.truth(Value(UINT64, zeros))
 
     def byte_at(self, value: Value, index: Value) -> Value:
         """One byte of a value in the program's memory."""

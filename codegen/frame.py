@@ -24,6 +24,10 @@ STACK_BUDGET = 256
 INLINE_COPY = 256
 
 
+# The kernel's per-CPU memory comes in pieces of at most this size (PCPU_MIN_UNIT_SIZE, include/linux/percpu.h).
+PER_CPU_MOST = 32 << 10
+
+
 class Frame:
     """The function being built and the instructions that everything else is made of."""
 
@@ -237,10 +241,13 @@ class Frame:
             self.builder.branch(self.body)
             return
         key = self.alloca(I32, 4)
-        self.builder.store(ir.Constant(I32, self.maps.scratch_users), key)
-        self.maps.scratch_users += 1
-        self.maps.scratch_size = max(self.maps.scratch_size, self.scratch_peak)
-        entry = self.call_pointer("map_lookup_elem", self.maps.scratch(), key)
+        if self.scratch_peak > PER_CPU_MOST:
+            self.builder.store(self.i32(self.call("get_smp_processor_id")), key)
+            scratch = self.maps.large_scratch(self.scratch_peak)
+        else:
+            self.builder.store(ir.Constant(I32, self.maps.scratch_users), key)
+            scratch = self.maps.scratch(self.scratch_peak)
+        entry = self.call_pointer("map_lookup_elem", scratch, key)
         self.builder.store(entry, self.scratch_slot)
         there = self.builder.icmp_unsigned("!=", self.builder.ptrtoint(entry, I64), ir.Constant(I64, 0))
         self.builder.cbranch(there, self.body, self.exit)

@@ -50,6 +50,8 @@ class MapTable:
         self.specs: dict[str, MapSpec] = {}
         self.scratch_size = 0
         self.scratch_users = 0
+        self.large_scratches = 0
+        self.cpus = program.source.host.cpus
         for name in sorted(program.maps):
             info = program.maps[name]
             if info.assigned:
@@ -101,9 +103,16 @@ class MapTable:
         """The words that the runtime fills in; more than enough room for all of them."""
         return self._internal(GLOBAL_DATA, "array", 4, 128, 1)
 
-    def scratch(self) -> Any:
-        """Scratch memory: one entry for each program that needs some."""
+    def scratch(self, size: int) -> Any:
+        """Scratch memory: one entry for each program that needs some, which this adds."""
+        self.scratch_users += 1
+        self.scratch_size = max(self.scratch_size, size)
         return self.variables.get("scratch") or self._declare("scratch")
+
+    def large_scratch(self, size: int) -> Any:
+        """Scratch memory of one program that needs more than per-CPU memory has: an entry for each CPU."""
+        self.large_scratches += 1
+        return self._internal(f"scratch_{self.large_scratches}", "array", 4, size, self.cpus)
 
     def finish(self) -> None:
         """Define the scratch map, whose size is known now; to be called once, at the end."""

@@ -112,9 +112,10 @@ AGGREGATIONS = {
 
 def test_every_feature_is_here() -> None:
     """A new one must be compared too, or be in the list of those that cannot be."""
-    named = {n for n, f in REGISTRY.functions.items() if not isinstance(f, (Builtin, Aggregation)) and n == f.name}
-    assert named == {*CALLS, *PRINTS, *NOT_COMPARED}
-    assert {n for n, f in REGISTRY.functions.items() if isinstance(f, Aggregation) and n == f.name} == {*AGGREGATIONS}
+    features = {f for f in REGISTRY.functions.values() if not isinstance(f, Builtin)}
+    aggregations = {f for f in features if isinstance(f, Aggregation)}
+    assert {f.name for f in features - aggregations} == {*CALLS, *PRINTS, *NOT_COMPARED}
+    assert {f.name for f in aggregations} == {*AGGREGATIONS}
 
 
 # ---------------------------------------------------------------- inputs
@@ -127,7 +128,11 @@ ROUNDS = 3
 Inputs = Mapping[tuple[str, int], int | bytes]
 
 # Never run: gives the input maps their types.
-TYPES = f'end {{ @i[0] = -1; @l[0] = -1; @k[0] = 1; @s[0] = "{"x" * 31}"; @n[0] = "{"x" * 7}"; @m[0] = "{"x" * 6}"; }}\n'
+TYPES = f"""end {{
+    @i[0] = (int64)-1; @l[0] = (int64)-1; @k[0] = (int64)1;
+    @s[0] = "{"x" * 31}"; @n[0] = "{"x" * 7}"; @m[0] = "{"x" * 6}";
+}}
+"""
 
 
 @st.composite
@@ -173,7 +178,8 @@ class Both:
         program = analyse.parse(Source("stdin", text), REGISTRY, diagnostics)
         context = Context(live_host(Options()), Config(), diagnostics)
         probes = analyse.analyse(program, REGISTRY, context).probes
-        self.statements = [(typed, s) for typed in probes[1:] for s in typed.probe.body.statements]
+        statements = ((typed, s) for typed in probes[1:] for s in typed.probe.body.statements)
+        self.statements: list[tuple[TypedProbe, Any]] = list(statements)
 
     def run(self, values: Inputs) -> None:
         """Run the program once with these inputs."""
@@ -184,8 +190,9 @@ class Both:
             if name in self.maps:
                 spec = self.maps[name]
                 data = value.to_bytes(8, "little", signed=True) if isinstance(value, int) else value
+                assert len(data) <= size_of(spec.value.type)
                 storage = data.ljust(size_of(spec.value.type), b"\0")
-                tracer._map(spec).update(key.to_bytes(8, "little"), storage)
+                tracer._map(spec).update(key.to_bytes(spec.key_size, "little"), storage)
         self.outputs.clear()
         tracer.run_on_demand("begin")
         while tracer.poll(0, self.session.handle):
@@ -239,12 +246,14 @@ def test_functions_agree(calls: Both, values: Inputs) -> None:
     for typed, statement in calls.statements:
         target = statement.target
         number = cast("int", typed.constants[target.key])
-        layout = calls.maps[target.map.name].value
+        spec = calls.maps[target.map.name]
+        layout = spec.value
         emit = ProgramEmit(typed, left)
         expected = raw(emit.convert(emit.value(statement.value), layout.type), layout.type)
         if statement.value.name == "delete":
             left.pop(("k", cast("int", values["l", number])), None)
-        got = found[target.map.name][number.to_bytes(8, "little")]
+        got = found[target.map.name][number.to_bytes(spec.key_size, "little")]
+        assert isinstance(got, bytes)
         assert decode(layout, got) == decode(layout, expected), statement.span.text
 
 
@@ -288,7 +297,11 @@ def said(program: Both, typed: TypedProbe, node: Expr, values: Inputs) -> Iterat
 
 # ---------------------------------------------------------------- aggregations
 
-UPDATES = [(n, f"{n}_{index}", template) for n, ts in AGGREGATIONS.items() for index, template in enumerate(ts)]
+UPDATES = [
+    (name, f"{name}_{index}", template)
+    for name, templates in AGGREGATIONS.items()
+    for index, template in enumerate(templates)
+]
 
 
 def aggregation(name: str) -> Aggregation:

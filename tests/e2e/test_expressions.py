@@ -131,3 +131,19 @@ def test_division_by_zero_gives_one_and_warns(op: str) -> None:
         f"{' ' * (column - 1)}~~~~~~~\n"
         for column in (start, start + 16)
     )
+
+
+@pytest.mark.tag("expr.string.cmp", "expr.equal")
+@pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 15, 16, 17, 40])
+def test_strings_are_compared_up_to_the_first_nul(size: int) -> None:
+    """Pairs that differ at each place, or only behind the NUL; 300 is more than is compared without a loop."""
+    text = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGH"[: size - 1]
+    pairs = [(text, text, True), (text, text + "x", False), ("", text, text == "")]
+    for place in range(len(text)):
+        other = text[:place] + "#" + text[place + 1 :]
+        pairs += [(text, other, False), (text[:place], text, False), (f"{text[:place]}\\0q", f"{text[:place]}\\0r", True)]
+    body = " ".join(f'@a[{i}] = "{a}"; @b[{i}] = "{b}";' for i, (a, b, _) in enumerate(pairs))
+    body += f' @a[-1] = "{"y" * 300}"; @c[-1] = "{"y" * 300}"; @c[-2] = "{"y" * 299}z"; print(@a[-1] == @c[-1]); print(@a[-1] == @c[-2]);'
+    body += " ".join(f"print(@a[{i}] == @b[{i}]);" for i in range(len(pairs)))
+    shown = run(f"begin {{ {body} }}").text.split()
+    assert shown == ["true", "false", *(str(equal).lower() for _, _, equal in pairs)]
