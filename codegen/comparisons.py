@@ -58,8 +58,8 @@ class ComparisonGenerator(MapAccess):
 
     def compare_strings(self, left: Value, right: Value, size: int) -> Value:
         """Piece by piece, ending at the first NUL or difference: true if equal."""
-        result = self.frame.alloca(I64)
-        self.builder.store(ir.Constant(I64, 1), result)
+        result, over = self.frame.alloca(I64), self.frame.alloca(I64)
+        self.builder.store(ir.Constant(I64, 0), over)
         aligned = min(self.alignment(left), self.alignment(right)) >= WORD
         words = size // WORD if aligned else 0
 
@@ -68,8 +68,10 @@ class ComparisonGenerator(MapAccess):
                 at = self.arith("+", self.arith("*", index, self.integer(step)), self.integer(start))
                 a, b = (self.load(Slot(self.frame.offset(v.raw, at.raw), step), 0, Int(step)).raw for v in (left, right))
                 same, ended = self.equal_text(a, b, step)
+                stop = self.builder.or_(ended.raw, self.compare("==", same, self.integer(0)).raw)
                 self.builder.store(same.raw, result)
-                return Value(BOOL, self.builder.or_(ended.raw, self.compare("==", same, self.integer(0)).raw))
+                self.builder.store(stop, over)
+                return Value(BOOL, stop)
 
             return piece
 
@@ -77,7 +79,7 @@ class ComparisonGenerator(MapAccess):
             self.repeat(words, look(WORD, 0))
         rest = size - words * WORD
         if rest:
-            going_on = self.compare("!=", Value(BOOL, self.builder.load(result, typ=I64)), self.integer(0))
+            going_on = self.compare("==", Value(BOOL, self.builder.load(over, typ=I64)), self.integer(0))
             self.when(going_on, lambda: self.repeat(rest, look(1, words * WORD)))
         return Value(BOOL, self.builder.load(result, typ=I64))
 

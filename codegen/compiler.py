@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from llvmlite import ir
 
@@ -12,6 +11,7 @@ from pytrace.codegen.debuginfo import DebugInfo
 from pytrace.codegen.frame import I64, PTR, Frame
 from pytrace.codegen.maptable import MapTable
 from pytrace.codegen.statements import StatementGenerator
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.plan import Plan, PlanBuilder, ProgramSpec
 from pytrace.grammar.source import Source
 from pytrace.grammar.spec import Context, Registry

@@ -7,7 +7,6 @@ area on its stack: its context, its scratch memory, and the places of the variab
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
@@ -15,6 +14,7 @@ from llvmlite import ir
 from pytrace.codegen.expressions import ExpressionGenerator
 from pytrace.codegen.frame import I64, PTR, Frame
 from pytrace.codegen.mapaccess import Element
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.emit import Slot, Value
 from pytrace.grammar.nodes import Block, For, Map, Node, Range, Variable, walk
 from pytrace.grammar.promote import is_scalar

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
@@ -11,6 +10,7 @@ from llvmlite import ir
 from pytrace.codegen.emitter import Emitter
 from pytrace.codegen.frame import I64, PTR, Frame
 from pytrace.codegen.maptable import MapTable
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.emit import Slot, Value
 from pytrace.grammar.nodes import Call, Expr, Identifier, Map, MapElement
 from pytrace.grammar.plan import MapSpec, PlanBuilder

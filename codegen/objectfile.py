@@ -4,43 +4,62 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from dataclasses import dataclass
+from functools import cache
 
 import llvmlite.binding as llvm
+
+from pytrace.grammar.data import dataclass
 
 TRIPLE = "bpfel-unknown-none"
 # v3: 32-bit operations and jumps, which every kernel with BTF-based tracing has (Linux ≥ 5.4)
 CPU = "v3"
+# v4: jumps over more than 32,767 instructions (Linux ≥ 6.6). LLVM aborts the process when v3 cannot do one.
+LARGE_CPU = "v4"
+# Text of a module from which on it may have that many; there are 70 to 105 characters to an instruction.
+LARGE = 1_500_000
 
-_machine: llvm.TargetMachine | None = None
 
-
-def machine() -> llvm.TargetMachine:
+@cache
+def machine(cpu: str = CPU) -> llvm.TargetMachine:
     """The BPF target machine, made once."""
-    global _machine
-    if _machine is None:
-        drop_code()  # what the import needed
-        llvm.initialize_all_targets()
-        llvm.initialize_all_asmprinters()
-        # LLVM ends the process when a frame has more than the kernel's 512 bytes; let the verifier say so instead
-        llvm.set_option("pytrace", "-bpf-stack-size=1048576")
-        _machine = llvm.Target.from_triple(TRIPLE).create_target_machine(cpu=CPU, opt=2)
-        drop_code()
-    return _machine
+    llvm.initialize_all_targets()
+    drop_code()
+    llvm.initialize_all_asmprinters()
+    # LLVM ends the process when a frame has more than the kernel's 512 bytes; let the verifier say so instead
+    llvm.set_option("pytrace", "-bpf-stack-size=1048576")
+    made = llvm.Target.from_triple(TRIPLE).create_target_machine(cpu=cpu, opt=2)
+    drop_code()
+    return made
 
 
 def drop_code() -> None:
     """Give back the memory that LLVM's code takes; what is needed again comes back from the page cache.
 
     The kernel maps 16 pages around each that is touched (mm/memory.c, do_fault_around), and every phase touches
-    other parts of the library's 180 MB: done after each phase, this lowers the peak of a run from 107 to 72 MB.
+    other parts of the library's 180 MB: done after each phase, this lowers the peak of a run from 107 to 75 MB.
     """
-    library = ctypes.CDLL(None)
-    with open("/proc/self/maps", encoding="ascii", errors="replace") as file:
+    madvise = ctypes.CDLL(None).madvise
+    for start, size in code_ranges():
+        madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
+
+
+@cache
+def code_ranges() -> tuple[tuple[int, int], ...]:
+    """Where LLVM's code and constants are mapped: (start, size) of what can only be read and was never written.
+
+    What the dynamic linker has relocated is read-only as well (RELRO) but private: dropping it would lose it.
+    """
+    found, mapping = [], (0, 0)
+    with open("/proc/self/smaps", encoding="ascii", errors="replace") as file:
         for line in file:
-            if "libllvmlite" in line and " r-xp " in line:
-                start, end = (int(part, 16) for part in line.split(" ", 1)[0].split("-"))
-                library.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
+            first, *rest = line.split()
+            if "-" in first and not first.endswith(":"):
+                start, end = (int(part, 16) for part in first.split("-"))
+                clean = "libllvmlite" in line and rest[0] in ("r-xp", "r--p")
+                mapping = (start, end - start) if clean else (0, 0)
+            elif first == "Private_Dirty:" and rest[0] == "0" and mapping[1]:
+                found.append(mapping)
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +73,7 @@ class Built:
 
 def build(ir_text: str, want_assembly: bool = False) -> Built:
     """Verify, optimise and emit a module. Raises RuntimeError with LLVM's message if the IR is not valid."""
-    target = machine()
+    target = machine(CPU if len(ir_text) < LARGE else LARGE_CPU)
     module = llvm.parse_assembly(ir_text)
     module.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=2)
@@ -68,3 +87,6 @@ def build(ir_text: str, want_assembly: bool = False) -> Built:
     elf = target.emit_object(module)
     drop_code()
     return Built(elf, str(module) if want_assembly else "", assembly)
+
+
+drop_code()  # what loading the library has touched: constructors all over it

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.diagnostics import Diagnostics
 from pytrace.grammar.nodes import AttachText
 

@@ -8,7 +8,19 @@ from dataclasses import replace
 
 from pytrace.grammar import promote as rules
 from pytrace.grammar.diagnostics import Diagnostics, Label, did_you_mean
-from pytrace.grammar.nodes import Block, Expr, For, If, Map, MapElement, Node, TupleExpr, TypeName, TypeOf, Variable
+from pytrace.grammar.nodes import (
+    Block,
+    Expr,
+    For,
+    If,
+    Map,
+    MapElement,
+    Node,
+    TupleExpr,
+    TypeName,
+    TypeOf,
+    Variable,
+)
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import Aggregation, Constant, Context, Registry
 from pytrace.grammar.types import (

@@ -7,10 +7,10 @@ booleans, enumerations, pointers) are values; everything else is handled through
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pytrace.grammar.config import Config
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.nodes import Expr
 from pytrace.grammar.source import Span
 from pytrace.grammar.types import UINT64, Space, Type

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pytrace.grammar import attachpoint
 from pytrace.grammar.attachpoint import AttachPoint
 from pytrace.grammar.diagnostics import did_you_mean
-from pytrace.grammar.nodes import AttachText, Call, Identifier, Probe, Program, walk
+from pytrace.grammar.nodes import AttachText, Call, Identifier, Probe, Program, TypeName, walk
 from pytrace.grammar.spec import Context, ProbeType, Registry, Target
+from pytrace.grammar.types import INTEGERS
 from pytrace.grammar.typing import TypedProbe
 
 
@@ -81,9 +82,12 @@ def group(probe: Probe, targets: list[Target], registry: Registry) -> list[Typed
     """Let one program serve many targets where the block cannot tell them apart."""
     if uses_target(probe, registry):
         return [TypedProbe(probe, (target,)) for target in targets]
+    # the files of user probes may have different types of one name
+    apart = any(isinstance(node, TypeName) and node.name not in INTEGERS for node in walk(probe))
     groups: dict[object, list[Target]] = {}
     for number, target in enumerate(targets):
-        key = (target.type.name, target.section, target.space) if target.type.groupable else number
+        same = (target.type.name, target.section, target.space, target.path if apart else "")
+        key = same if target.type.groupable else number
         groups.setdefault(key, []).append(target)
     return [TypedProbe(probe, tuple(members)) for members in groups.values()]
 

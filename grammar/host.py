@@ -7,9 +7,10 @@ everything above the runtime runs without root and without a kernel.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.types import VOID, EnumType, Member, Struct, Type, TypeSource
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.types import (
     Aggregate,
     Array,

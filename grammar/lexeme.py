@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.diagnostics import Diagnostic, Label, Severity
 from pytrace.grammar.source import Source, Span
 

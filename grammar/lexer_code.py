@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.lexeme import (
     DIGITS_TEXT,
     SKIP,

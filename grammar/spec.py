@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from pytrace.grammar.attachpoint import AttachPoint
 from pytrace.grammar.config import Config
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.diagnostics import Diagnostics
 from pytrace.grammar.emit import Emit, Slot, Value
 from pytrace.grammar.host import Host

@@ -6,9 +6,10 @@ part of the type (kernel types are recursive): `TypeSource.members` gives them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
+
+from pytrace.grammar.data import dataclass
 
 
 class Space(Enum):

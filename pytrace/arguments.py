@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
+
+from pytrace.grammar.data import dataclass
 
 MAX_PID = 4194304  # PID_MAX_LIMIT (include/linux/threads.h)
 STAGES = ("ast", "types", "plan", "codegen", "codegen-opt", "asm", "libbpf", "verifier")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pytrace.grammar import analyse
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.diagnostics import Diagnostic, Diagnostics
 from pytrace.grammar.host import Host
 from pytrace.grammar.plan import Plan

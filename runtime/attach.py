@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.plan import (
     Attach,
     KprobeAttach,

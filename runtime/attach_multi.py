@@ -12,9 +12,9 @@ import functools
 import os
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.plan import Attach, KprobeAttach, KprobeMultiAttach, ProgramSpec, UprobeAttach, count_of
 from pytrace.runtime.links import DescriptorLink, Link
 from pytrace.runtime.syscalls import bpf_link_create, load_empty_kprobe_program

@@ -9,10 +9,10 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
 
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.host import HostError
 
 

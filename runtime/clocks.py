@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+
+from pytrace.grammar.data import dataclass
 
 SKEW_LIMIT = 100_000  # ns; a measurement less exact than that earns a warning
 _ATTEMPTS = 5

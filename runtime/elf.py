@@ -7,10 +7,10 @@ import os
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.host import HostError, Symbol
 
 ET_EXEC, ET_DYN = 2, 3

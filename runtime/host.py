@@ -14,12 +14,12 @@ from pytrace.runtime.binaries import resolve
 from pytrace.runtime.btf import KernelTypes
 from pytrace.runtime.cfront import CFront, kernel_header_arguments
 from pytrace.runtime.cnames import base_type
-from pytrace.runtime.dwarf import UserTypes
 from pytrace.runtime.elf import ET_DYN, ElfFile
 from pytrace.runtime.features import Features
 from pytrace.runtime.kernel import KernelFunctions, KernelSymbols
 from pytrace.runtime.tracefs import Tracefs
 from pytrace.runtime.usdt import usdt_locations
+from pytrace.runtime.usertypes import UserTypes
 
 # include/linux/proc_ns.h: PROC_PID_INIT_INO
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC

@@ -12,10 +12,10 @@ import time
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cache
 from typing import Generic, TypeVar
 
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.host import HostError
 from pytrace.runtime.demangle import demangle
 from pytrace.runtime.elf import ET_EXEC, ElfFile

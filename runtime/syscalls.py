@@ -6,7 +6,8 @@ import ctypes
 import os
 import resource
 import struct
-from dataclasses import dataclass
+
+from pytrace.grammar.data import dataclass
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long

@@ -10,9 +10,9 @@ import ctypes
 import os
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import TracebackType
 
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, LOST, REFUSED, RING, MapSpec, OnDemand, Plan
 from pytrace.runtime import cpus, libbpf
 from pytrace.runtime.attach import Attacher, AttachFailure

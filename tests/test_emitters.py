@@ -1,7 +1,7 @@
 """What features compute on the kernel is what they compute in plain Python, for any input.
 
-Every feature whose value depends on nothing but its arguments is called by a program whose inputs come out of maps, so
-that nothing is known while compiling; the same call of the same typed program is carried out by `ProgramEmit`.
+Every feature whose value depends on nothing but its arguments is called by a program whose inputs come out of
+maps, so that nothing is known while compiling; `ProgramEmit` carries out the same call of the same typed program.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from tests.language.pyemit import MASK, Memory, ProgramEmit, PythonEmit, signed6
 
 pytestmark = pytest.mark.root
 
-# Arguments for each function: `I` an integer, `L` a small one, `S` a string, `N` a short one, `M` six characters; `@k` a
-# map of some small keys.
+# Arguments for each function: `I` an integer, `L` a small one, `S` a string, `N` a short one, `M` six
+# characters; `@k` is a map of some small keys.
 CALLS: dict[str, tuple[str, ...]] = {
     "bswap": ("I", "(uint32)I", "(int32)I", "(uint16)I", "(int8)I"),
     "buf": ("S, 4", "S, L", "N, I", 'pton("::1")'),

@@ -38,8 +38,8 @@ OTHER_WORDS = {
     "codegen/emitter.py": {"runtime_warning"},  # the one action that no program calls: code generation does
     "runtime/btf.py": {"float"},  # the kind of `Opaque` for floating-point members
     "runtime/cfront.py": {"float"},
-    "runtime/dwarf.py": {"float"},
     "runtime/usdt.py": {"float"},  # of a pattern's group
+    "runtime/usertypes.py": {"float"},
     "runtime/attach_perf.py": {"kprobe", "uprobe"},  # the kernel's PMUs
     "runtime/features.py": {"kprobe", "uprobe", "fentry"},  # the kernel's facilities
     "runtime/libbpf.py": {"retval", "cpu"},  # members of struct bpf_test_run_opts

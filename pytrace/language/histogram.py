@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
+from pytrace.grammar.data import dataclass
 from pytrace.language.jsonvalue import number as json_number
 
 BAR_WIDTH = 52

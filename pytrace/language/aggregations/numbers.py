@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.emit import Emit, Slot, Value
 from pytrace.grammar.spec import Aggregation, CallSite, Param, feature
 from pytrace.grammar.types import INT64, NONE, UINT64, Aggregate, EnumType, Int, NoneType, Type

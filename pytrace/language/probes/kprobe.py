@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
 from pytrace.grammar.attachpoint import matcher
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import Host, HostError, Prototype
 from pytrace.grammar.plan import Attach, KprobeAttach, KprobeMultiAttach

@@ -14,8 +14,8 @@ _FORMATS = {2: "<e", 4: "<f", 8: "<d"}
 
 @feature
 class Float(ValueKind):
-    """A floating-point number in a C struct (`float`, `double`, `long double`), shown with the digits that tell
-    it from its neighbours, at least six: `2.5`, `1e+100`.
+    """A floating-point number in a C struct (`float`, `double`, `long double`), shown with the digits that
+    tell it from its neighbours, at least six: `2.5`, `1e+100`.
 
     The language cannot compute with it, and parameters of this type are in registers that probes do not see.
     What is neither IEEE 754 nor x87 (`__float128`, `__bf16`) is shown as hexadecimal digits.
