@@ -6,6 +6,7 @@
 #   make lint         style, types and floors only
 #   make vm           the tests under another kernel (KERNEL=6.1 or 6.12)
 #   make conformance  run the tests and write docs/conformance.md
+#   make docs         write docs/language.md from the classes of the language
 
 SHELL := /bin/bash
 PREFIX ?= /usr/local
@@ -13,8 +14,10 @@ KERNEL ?= 6.1
 RUN_PACKAGES := python3-venv python3-bpfcc libbpf1
 TEST_PACKAGES := $(RUN_PACKAGES) gcc libc6-dev systemtap-sdt-dev bpftrace qemu-system-x86 busybox-static zstd xz-utils
 PIP := .venv/bin/python -m pip --disable-pip-version-check
+# the first run as root would leave files of root's, and a read-only checkout none at all
+COMPILE := .venv/bin/python -m compileall -q pytrace grammar codegen runtime
 
-.PHONY: try install uninstall test lint vm conformance clean run-packages test-packages can-trace
+.PHONY: try install uninstall test lint vm conformance docs clean run-packages test-packages can-trace
 
 try: can-trace .venv/run
 	@.ci/try
@@ -30,6 +33,9 @@ vm: .venv/dev
 
 conformance: .venv/dev
 	@.ci/test host vm-6.1 vm-6.12 write
+
+docs: .venv/run
+	@.venv/bin/python -m pytrace.manual docs/language.md
 
 can-trace:
 	@.ci/can-trace
@@ -47,10 +53,12 @@ test-packages:
 # Empty files that say what is installed in .venv; made again when pyproject.toml changes.
 .venv/run: pyproject.toml .venv/bin/pip | run-packages
 	$(PIP) install -q -e .
+	@$(COMPILE)
 	@touch $@
 
 .venv/dev: pyproject.toml .venv/bin/pip | test-packages
 	$(PIP) install -q -e '.[dev]'
+	@$(COMPILE)
 	@touch .venv/run $@
 
 # A copy of its own, in $(PREFIX)/lib/pytrace: it outlives this checkout. Root builds nothing in here.

@@ -66,7 +66,9 @@ class ComparisonGenerator(MapAccess):
         def look(step: int, start: int) -> Callable[[Value], Value]:
             def piece(index: Value) -> Value:
                 at = self.arith("+", self.arith("*", index, self.integer(step)), self.integer(start))
-                a, b = (self.load(Slot(self.frame.offset(v.raw, at.raw), step), 0, Int(step)).raw for v in (left, right))
+                a, b = (
+                    self.load(Slot(self.frame.offset(v.raw, at.raw), step), 0, Int(step)).raw for v in (left, right)
+                )
                 same, ended = self.equal_text(a, b, step)
                 stop = self.builder.or_(ended.raw, self.compare("==", same, self.integer(0)).raw)
                 self.builder.store(same.raw, result)
@@ -84,7 +86,8 @@ class ComparisonGenerator(MapAccess):
         return Value(BOOL, self.builder.load(result, typ=I64))
 
     def equal_text(self, a: Any, b: Any, size: int) -> tuple[Value, Value]:
-        """Of two pieces of text: whether they are equal up to a NUL, and whether there is a NUL in the first."""
+        """Of two pieces of text: whether they are equal up to a NUL, and whether there is a NUL in the
+        first."""
         ones, tops = (int.from_bytes(bytes([n]) * size, "little") for n in (0x01, 0x80))
         borrowed = self.builder.sub(a, ir.Constant(I64, ones))
         # the lowest bit set is the top bit of the first byte that is zero

@@ -38,9 +38,7 @@ class DebugInfo:
     def __init__(self, module: ir.Module, source: Source) -> None:
         self.module = module
         self._known: dict[Any, Node] = {}
-        self.file = self._node(
-            "DIFile", {"filename": source.name, "directory": "", "source": printable(source.text)}
-        )
+        self.file = self._node("DIFile", {"filename": source.name, "directory": "", "source": printable(source.text)})
         self.unit = self._node(
             "DICompileUnit",
             {
@@ -68,9 +66,7 @@ class DebugInfo:
 
     def base(self, name: str, bits: int, encoding: str) -> Any:
         """A DIBasicType."""
-        return self._node(
-            "DIBasicType", {"name": name, "size": bits, "encoding": ir.DIToken(encoding)}
-        )
+        return self._node("DIBasicType", {"name": name, "size": bits, "encoding": ir.DIToken(encoding)})
 
     def function(self, function: ir.Function, span: Span, parameters: tuple[str, ...]) -> Any:
         """Attach a DISubprogram to a function whose parameters are 64 bits wide.
@@ -82,9 +78,7 @@ class DebugInfo:
         if function.linkage == "internal":
             flags.append("DISPFlagLocalToUnit")  # the kernel takes only static functions as callbacks
         types = [self.long] + [self.long if p == "index" else self.pointer for p in parameters]
-        signature = self._node(
-            "DISubroutineType", {"types": self._list(types)}
-        )
+        signature = self._node("DISubroutineType", {"types": self._list(types)})
         subprogram = self._node(
             "DISubprogram",
             {
@@ -100,8 +94,7 @@ class DebugInfo:
             is_distinct=True,
         )
         variables = [
-            self._parameter(name, number, types[number], subprogram)
-            for number, name in enumerate(parameters, 1)
+            self._parameter(name, number, types[number], subprogram) for number, name in enumerate(parameters, 1)
         ]
         # the variables name the subprogram as their scope, so they can only be added afterwards
         _add_operand(subprogram, "retainedNodes", self._list(variables))
@@ -178,9 +171,7 @@ class DebugInfo:
             is_distinct=True,
         )
         expression = self._node("DIExpression", {})
-        both = self._node(
-            "DIGlobalVariableExpression", {"var": description, "expr": expression}
-        )
+        both = self._node("DIGlobalVariableExpression", {"var": description, "expr": expression})
         variable.set_metadata("dbg", both)
         self.globals.append(both)
 

@@ -51,9 +51,7 @@ READ_STRING = {Space.KERNEL: "probe_read_kernel_str", Space.USER: "probe_read_us
 class Emitter:
     """The code generator for one program; see `pytrace.grammar.emit.Emit` for what the methods mean."""
 
-    def __init__(
-        self, frame: Frame, maps: MapTable, plan: PlanBuilder, context: Context, source: TypeSource
-    ) -> None:
+    def __init__(self, frame: Frame, maps: MapTable, plan: PlanBuilder, context: Context, source: TypeSource) -> None:
         self.frame = frame
         self.maps = maps
         self.plan = plan
@@ -224,7 +222,9 @@ class Emitter:
         """See Emit."""
         size = max(1, size_of(type))
         place = offset if isinstance(offset, int) else offset.raw
-        word = self.builder.load(self.frame.offset(slot.raw, place), typ=ir.IntType(size * 8), align=1 if size == 1 else size)
+        word = self.builder.load(
+            self.frame.offset(slot.raw, place), typ=ir.IntType(size * 8), align=1 if size == 1 else size
+        )
         if size == 8:
             return Value(type, word)
         signed = isinstance(type, (Int, EnumType)) and type.signed
@@ -267,9 +267,7 @@ class Emitter:
 
     # ---- control
 
-    def when(
-        self, condition: Value, then: Callable[[], None], otherwise: Callable[[], None] | None = None
-    ) -> None:
+    def when(self, condition: Value, then: Callable[[], None], otherwise: Callable[[], None] | None = None) -> None:
         """See Emit."""
         yes, done = self.frame.block("then"), self.frame.block("done")
         no = self.frame.block("else") if otherwise else done
@@ -318,7 +316,8 @@ class Emitter:
         return self.builder.load(self.frame.context_slot_, typ=PTR)
 
     def context_word(self, offset: int, type: Type = UINT64) -> Value:
-        """See Emit. Volatile order does not matter, but the access must be at a constant offset of the context."""
+        """See Emit. Volatile order does not matter, but the access must be at a constant offset of the
+        context."""
         return self.load(self.context_slot(offset, size_of(type)), 0, type)
 
     def context_slot(self, offset: int, size: int) -> Slot:
@@ -393,7 +392,12 @@ class Emitter:
         action = self.plan.action(feature, fields, params, span)
         lose: Callable[[], None] = lambda: self.bump(self.maps.lost(), self.frame.zero_key())  # noqa: E731
         if self.is_control(feature, params):
-            self.submit(self.maps.ring(), action, values, lambda: self.submit(self.maps.control(), action, values, lose))
+            self.submit(
+                self.maps.ring(),
+                action,
+                values,
+                lambda: self.submit(self.maps.control(), action, values, lose),
+            )
         else:
             self.submit(self.maps.ring(), action, values, lose)
 

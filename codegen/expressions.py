@@ -217,7 +217,8 @@ class ExpressionGenerator(ComparisonGenerator):
         return self.load(slot, 0, kind) if is_scalar(kind) else self.at(slot, kind)
 
     def read_characters(self, slot: Slot, address: Value, space: Space) -> None:
-        """A `char[N]`: text up to its NUL, zeros behind it; without a NUL all of its bytes, which counts as cut."""
+        """A `char[N]`: text up to its NUL, zeros behind it; without a NUL all of its bytes, which counts as
+        cut."""
         length = self.read_string(slot, slot.size, address, space)
         last = self.part(slot, slot.size - 1, 1)
         behind = self.arith("+", Value(UINT64, address.raw), self.integer(slot.size - 1))
@@ -253,7 +254,7 @@ class ExpressionGenerator(ComparisonGenerator):
     def branch(self, condition: Value, kind: Type, then: Any, otherwise: Any) -> Value:
         """The value of one of two branches, as the common type."""
         if kind == NONE:
-            self.when(condition, lambda: None if then() else None, lambda: None if otherwise() else None)
+            self.when(condition, then, otherwise)
             return Value(NONE, ir.Constant(I64, 0))
         if is_scalar(kind) or self.is_reference(kind):
             result = self.frame.alloca(I64)
@@ -392,6 +393,8 @@ class ExpressionGenerator(ComparisonGenerator):
     def compose(self, node: Expr, items: tuple[Expr, ...]) -> Value:
         """A tuple or record, its members in order, padding zero."""
         kind = settled(self.type_of(node))
+        if not items:  # `()` has no value
+            return Value(NONE, ir.Constant(I64, 0))
         assert isinstance(kind, (Tuple, Record))
         values = [self.convert(self.value(i), t) for i, t in zip(items, kind.items, strict=True)]
         slot = self.scratch(size_of(kind), zero=True)
@@ -417,5 +420,3 @@ class ExpressionGenerator(ComparisonGenerator):
             self.store_variable(binding, new)
             return new if node.prefix else Value(kind, old.raw)
         return self.step_map(node.target, stepped, kind, node.prefix)
-
-

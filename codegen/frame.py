@@ -24,7 +24,8 @@ STACK_BUDGET = 256
 INLINE_COPY = 256
 
 
-# The kernel's per-CPU memory comes in pieces of at most this size (PCPU_MIN_UNIT_SIZE, include/linux/percpu.h).
+# The kernel's per-CPU memory comes in pieces of at most this size (PCPU_MIN_UNIT_SIZE,
+# include/linux/percpu.h).
 PER_CPU_MOST = 32 << 10
 
 
@@ -96,7 +97,8 @@ class Frame:
         with self.builder.goto_block(self.allocas):
             slot = self.builder.alloca(kind)
             slot.align = align
-        # llvmlite remembers what an alloca points to and checks stores against it; a plain `ptr` holds anything
+        # llvmlite remembers what an alloca points to and checks stores against it; a plain `ptr` holds
+        # anything
         slot.type = PTR
         return slot
 
@@ -166,14 +168,14 @@ class Frame:
         return self.builder.gep(pointer, [offset], source_etype=I8)
 
     def opaque(self, pointer: Any) -> Any:
-        """A pointer of which LLVM knows nothing: it turns additions to an aligned place on the stack into bitwise
-        operations, which the verifier does not allow on pointers."""
+        """A pointer of which LLVM knows nothing: it turns additions to an aligned place on the stack into
+        bitwise operations, which the verifier does not allow on pointers."""
         kind = ir.FunctionType(PTR, [PTR])
         return self.builder.asm(kind, "", "=r,0", [pointer], False)
 
     def number_of(self, pointer: Any) -> Any:
-        """A pointer as a number that may be calculated with: the verifier forgets what it is on the way through
-        scratch memory."""
+        """A pointer as a number that may be calculated with: the verifier forgets what it is on the way
+        through scratch memory."""
         place = self.scratch_memory(8)
         self.builder.store(pointer, place)
         self.builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)

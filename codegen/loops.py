@@ -1,7 +1,8 @@
 """`for` loops: their bodies become functions that a BPF helper calls (reference part 1, sections 8.7, 8.8).
 
-Such a function sees nothing of the program that calls it but one pointer. The program puts what the body needs into an
-area on its stack: its context, its scratch memory, and the places of the variables that the body shares with it.
+Such a function sees nothing of the program that calls it but one pointer. The program puts what the body
+needs into an area on its stack: its context, its scratch memory, and the places of the variables that the
+body shares with it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ MOST_ROUNDS = (1 << 31) - 1  # more than the helper accepts (BPF_MAX_LOOPS, 8388
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """The shared area of one loop, seen from one of the two functions, and the variables whose places are in it."""
+    """The shared area of one loop, seen from one of the two functions, and the variables whose places are in
+    it."""
 
     frame: Frame
     raw: Any
@@ -97,14 +99,17 @@ class LoopGenerator(ExpressionGenerator):
             self.store_variable(binding, Value(INT64, number))
 
         def call() -> None:
-            callback = self.callback(node, area, (I64, PTR), ("index", "ctx"), lambda args, inner: first(args[0], inner))
+            callback = self.callback(
+                node, area, (I64, PTR), ("index", "ctx"), lambda args, inner: first(args[0], inner)
+            )
             none = ir.Constant(I64, 0)
             code = Value(INT64, self.frame.call("loop", self.frame.i32(count.raw), callback, area.raw, none))
             code = self.convert(code, INT32)  # where the kernel inlines the helper, the upper half of -E2BIG is zero
             failed = self.compare("<", code, self.integer(0), signed=True)
             self.when(failed, lambda: self.warn("helper", code, node.span, "loop"))
 
-        # without rounds the kernel's verifier would not visit the callback and then miss it (6.18: "no program to jit")
+        # without rounds the kernel's verifier would not visit the callback and then miss it (6.18: "no
+        # program to jit")
         self.when(self.compare("<", start, end, signed), call)
         self.carry_return(area)
 
@@ -130,7 +135,11 @@ class LoopGenerator(ExpressionGenerator):
                 self.copy_from(slot, at_value, value, kind)
 
         callback = self.callback(
-            node, area, (PTR, PTR, PTR, PTR), ("map", "key", "value", "ctx"), lambda args, _: first(args[1], args[2])
+            node,
+            area,
+            (PTR, PTR, PTR, PTR),
+            ("map", "key", "value", "ctx"),
+            lambda args, _: first(args[1], args[2]),
         )
         self.frame.call("for_each_map_elem", variable, callback, area.raw, ir.Constant(I64, 0))
         self.carry_return(area)

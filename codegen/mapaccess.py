@@ -64,8 +64,9 @@ class MapAccess(Emitter):
             kind = binding.type
             word = is_scalar(kind) or self.is_reference(kind) or kind == NONE
             if binding.carried and getattr(kind, "space", Space.NONE) is not Space.DIRECT:
-                # The verifier follows what is on the stack through every round of a loop, which may not come to an
-                # end; of what is in scratch memory it knows nothing (so the context's address must not go there).
+                # The verifier follows what is on the stack through every round of a loop, which may not come
+                # to an end; of what is in scratch memory it knows nothing (so the context's address must not
+                # go there).
                 place = self.frame.scratch_memory(8 if word else size_of(kind))
             elif word:
                 place = self.frame.alloca(I64)
@@ -247,8 +248,8 @@ class MapAccess(Emitter):
     def check_update(self, code: Value, element: Element) -> None:
         """Tell of an update that the kernel refused.
 
-        A map that is full is counted each time and reported the first time on each CPU; the total stands with the
-        result.
+        A map that is full is counted each time and reported the first time on each CPU; the total stands with
+        the result.
         """
         failed = self.compare("<", code, self.integer(0), signed=True)
         full = self.compare("==", code, self.integer(-E2BIG))
@@ -264,9 +265,7 @@ class MapAccess(Emitter):
 
         self.when(failed, lambda: self.when(full, count, warn))
 
-    def step_map(
-        self, target: Map | MapElement, stepped: Callable[[Value], Value], kind: Type, prefix: bool
-    ) -> Value:
+    def step_map(self, target: Map | MapElement, stepped: Callable[[Value], Value], kind: Type, prefix: bool) -> Value:
         """`@m[k]++`: in place if the element exists, else it starts from zero."""
         element = self.element(target)
         stored = element.spec.value.type

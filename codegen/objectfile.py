@@ -45,21 +45,25 @@ def drop_code() -> None:
 
 @cache
 def code_ranges() -> tuple[tuple[int, int], ...]:
-    """Where LLVM's code and constants are mapped: (start, size) of what can only be read and was never written.
+    """Where LLVM's code and constants are mapped: (start, size) of what can only be read and was never
+    written.
 
-    What the dynamic linker has relocated is read-only as well (RELRO) but private: dropping it would lose it.
+    What the dynamic linker has relocated is read-only as well, but dropping it would lose it: that (RELRO) lies
+    right before the data.
     """
-    found, mapping = [], (0, 0)
-    with open("/proc/self/smaps", encoding="ascii", errors="replace") as file:
+    mappings = []
+    with open("/proc/self/maps", encoding="ascii", errors="replace") as file:
         for line in file:
-            first, *rest = line.split()
-            if "-" in first and not first.endswith(":"):
-                start, end = (int(part, 16) for part in first.split("-"))
-                clean = "libllvmlite" in line and rest[0] in ("r-xp", "r--p")
-                mapping = (start, end - start) if clean else (0, 0)
-            elif first == "Private_Dirty:" and rest[0] == "0" and mapping[1]:
-                found.append(mapping)
-    return tuple(found)
+            if "libllvmlite" in line:
+                place, rights, *_ = line.split(" ", 2)
+                start, end = (int(part, 16) for part in place.split("-"))
+                mappings.append((start, end - start, rights))
+    following = [rights for _, _, rights in mappings[1:]]
+    return tuple(
+        (start, size)
+        for (start, size, rights), after in zip(mappings, following, strict=False)
+        if "w" not in rights and "w" not in after
+    )
 
 
 @dataclass(frozen=True, slots=True)

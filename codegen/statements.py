@@ -132,7 +132,9 @@ class StatementGenerator(LoopGenerator):
                 self.if_(otherwise)
 
         self.when(
-            self.condition(node.condition), lambda: self.body(node.then), other if otherwise is not None else None
+            self.condition(node.condition),
+            lambda: self.body(node.then),
+            other if otherwise is not None else None,
         )
 
     def assign(self, node: Assign) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from pytrace.grammar.check_statements import StatementChecker
 from pytrace.grammar.diagnostics import Diagnostics
@@ -28,7 +27,8 @@ ROUNDS = 50  # of inference, until nothing changes any more
 
 
 def parse(source: Source, registry: Registry, diagnostics: Diagnostics) -> Program:
-    """The syntax tree of a program; raises CompileError. Loads the parser, so not done before it is needed."""
+    """The syntax tree of a program; raises CompileError. Loads the parser, so not done before it is
+    needed."""
     from pytrace.grammar.parser import parse as parse_program
 
     return parse_program(source, registry.builtin_words(), diagnostics)
@@ -147,7 +147,8 @@ def check_probe(checker: StatementChecker, typed: TypedProbe, diagnostics: Diagn
 
 
 def forget_decisions(maps: dict[str, MapInfo]) -> None:
-    """Let the next round see the first use of a map as the first again, so that messages point at later ones."""
+    """Let the next round see the first use of a map as the first again, so that messages point at later
+    ones."""
     for info in maps.values():
         info.before, info.scalar, info.decided = info.scalar, None, None
 
@@ -163,24 +164,21 @@ def snapshot(probes: list[TypedProbe], maps: dict[str, MapInfo]) -> object:
 def check_maps(maps: dict[str, MapInfo], context: Context) -> None:
     """What can only be said of a map when the whole program was seen."""
     for info in maps.values():
-        if info.declaration is not None and not info.assigned and info.first == info.declaration.span:
-            context.diagnostics.warning("warn.name.map-unused", f"Unused map: {info.label}", info.declaration.span)
-        declared = info.declaration
-        if declared is not None and info.value != NONE and declared.kind in MAP_KINDS:
-            if MAP_KINDS[declared.kind] != isinstance(info.value, Aggregate):
-                fitting = "hash" if MAP_KINDS[declared.kind] else "percpuhash"
-                context.diagnostics.error(
-                    "err.type.mapkind",
-                    f"Incompatible map types. Type from declaration: {declared.kind}. "
-                    f"Type from value/key type: {fitting}",
-                    declared.span,
-                )
+        if info.declaration is not None:
+            check_declared(info, info.declaration, context)
         if info.value == NONE and info.assigned and not context.diagnostics.errors:
-            context.diagnostics.error(
-                "err.name.map", f"The type of {info.label} cannot be determined", info.first
-            )
+            context.diagnostics.error("err.name.map", f"The type of {info.label} cannot be determined", info.first)
 
 
-def with_config(context: Context, **settings: object) -> Context:
-    """The context with some settings changed."""
-    return replace(context, config=replace(context.config, **settings))  # type: ignore[arg-type]
+def check_declared(info: MapInfo, declared: MapDeclaration, context: Context) -> None:
+    """Whether a declared map is used, and for what its kind can hold."""
+    if not info.assigned and info.first == declared.span and not context.diagnostics.errors:
+        context.diagnostics.warning("warn.name.map-unused", f"Unused map: {info.label}", declared.span)
+    per_cpu = MAP_KINDS.get(declared.kind)
+    if per_cpu is not None and info.value != NONE and per_cpu != isinstance(info.value, Aggregate):
+        fitting = "hash" if per_cpu else "percpuhash"
+        context.diagnostics.error(
+            "err.type.mapkind",
+            f"Incompatible map types. Type from declaration: {declared.kind}. Type from value/key type: {fitting}",
+            declared.span,
+        )

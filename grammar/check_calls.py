@@ -115,8 +115,7 @@ class CallChecker(OperatorChecker):
         kinds = parameter.kinds if parameter else ()
         if isinstance(argument, Map) and "map" in kinds:
             info = self.map_info(argument)
-            if not info.assigned and info.declaration is None:
-                self.need_map(argument)
+            self.need_map(argument)
             return info.value
         if isinstance(argument, Identifier) and "word" in kinds and not self._is_value(argument):
             return NONE

@@ -148,7 +148,9 @@ class ExpressionChecker(CallChecker):
         most = self.context.config.max_strlen
         if len(text) > most - 1:
             self.error(
-                "err.call.strlen", f"String is too long (over {most - 1} bytes): {text[:40].decode(errors='replace')}…", node
+                "err.call.strlen",
+                f"String is too long (over {most - 1} bytes): {text[:40].decode(errors='replace')}…",
+                node,
             )
 
     def infer_positional(self, node: Positional) -> Type:
@@ -265,7 +267,8 @@ class ExpressionChecker(CallChecker):
         info.key = merged
 
     def member_type(self, node: Expr, refusal: str = "Map type {} cannot exist inside a tuple.") -> Type:
-        """The type of what becomes a key, or part of a tuple or record: castable aggregations are integers there."""
+        """The type of what becomes a key, or part of a tuple or record: castable aggregations are integers
+        there."""
         kind = self.operand(node)
         if isinstance(kind, Aggregate):
             code = "err.type.agg-in-tuple" if refusal.startswith("Map") else "err.type.agg-assign"
@@ -335,9 +338,7 @@ class ExpressionChecker(CallChecker):
         if found is None:
             self._no_field(node, str(kind), [m.name for m in members])
         elif kind.kind == "args" and is_common(self.typed.target, found):
-            self.error(
-                "err.type.common", f"Common tracepoint field '{node.name}' can not be read by a program", node
-            )
+            self.error("err.type.common", f"Common tracepoint field '{node.name}' can not be read by a program", node)
         return found
 
     def _no_field(self, node: Field, owner: str, names: object) -> Type:
@@ -355,7 +356,9 @@ class ExpressionChecker(CallChecker):
         if not isinstance(kind, (Tuple, Record)):
             if kind != NONE:
                 self.error(
-                    "err.type.tuple-index", f"Can not access index '{index}' on expression of type '{kind}'", node
+                    "err.type.tuple-index",
+                    f"Can not access index '{index}' on expression of type '{kind}'",
+                    node,
                 )
             return self.set(node, NONE)
         if index >= len(kind.items):
@@ -377,7 +380,11 @@ class ExpressionChecker(CallChecker):
         if isinstance(kind, Tuple) and isinstance(literal, int):
             return self.infer_tuple_item(node, node.operand, literal)
         if index != NONE and not isinstance(index, (Int, EnumType)):
-            self.error("err.type.index", f"The array index operator [] expects an integer, found '{index}'", node.index)
+            self.error(
+                "err.type.index",
+                f"The array index operator [] expects an integer, found '{index}'",
+                node.index,
+            )
         elif isinstance(index, Int) and index.signed and not index.flexible:
             self.error(
                 "err.type.index",

@@ -190,9 +190,7 @@ class OperatorChecker(Checker):
         return self.set(node, INT64 if kind.signed else UINT64)
 
     def _bad_unary(self, node: Unary, kind: Type) -> None:
-        self.error(
-            "err.type.unop", f"The {node.op} operator can not be used on expressions of type '{kind}'", node
-        )
+        self.error("err.type.unop", f"The {node.op} operator can not be used on expressions of type '{kind}'", node)
 
     def infer_deref(self, node: Unary, kind: Type) -> Type:
         """`*operand`: what a pointer points to, 8 bytes for an integer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 from pytrace.grammar.check_expressions import ExpressionChecker
@@ -36,10 +37,14 @@ from pytrace.grammar.types import (
     NONE,
     VOID,
     Aggregate,
+    Array,
     EnumType,
     Int,
     NoneType,
+    Opaque,
+    Space,
     String,
+    Struct,
     Tuple,
     Type,
     Void,
@@ -228,8 +233,7 @@ class StatementChecker(ExpressionChecker):
         """The message for a map that gets a value of another type than it has."""
         self.error(
             "err.type.assign",
-            f"Type mismatch for {label}: trying to assign value of type '{kind}' when map already has a "
-            f"type '{have}'",
+            f"Type mismatch for {label}: trying to assign value of type '{kind}' when map already has a type '{have}'",
             node,
         )
 
@@ -254,9 +258,7 @@ class StatementChecker(ExpressionChecker):
         """See `OperatorChecker.store_target`."""
         self.store(target, kind, node, None)
 
-    def store(
-        self, target: Variable | Map | MapElement, kind: Type, node: Node, value: Expr | None
-    ) -> None:
+    def store(self, target: Variable | Map | MapElement, kind: Type, node: Node, value: Expr | None) -> None:
         """Note that a value of type `kind` is stored in a variable or map."""
         if isinstance(target, Variable):
             self.store_variable(target, kind, node, value)
@@ -319,6 +321,7 @@ class StatementChecker(ExpressionChecker):
             return
         label = f"${binding.name}"
         if binding.declared:
+            binding.type = completed(binding.type, kind)
             constant = self.constant(value) if value is not None else None
             if not assignable(kind, binding.type) or (
                 isinstance(constant, int) and isinstance(binding.type, Int) and not fits(constant, binding.type)
@@ -345,7 +348,8 @@ class StatementChecker(ExpressionChecker):
         )
 
     def warn_conversion(self, kind: Type, target: Type, value: Expr) -> None:
-        """Warn of an implicit conversion that may lose or reinterpret a number; a cast to the target avoids it."""
+        """Warn of an implicit conversion that may lose or reinterpret a number; a cast to the target avoids
+        it."""
         if loses(kind, target):
             self.warning(
                 "warn.type.intcast",
@@ -448,3 +452,17 @@ def innermost(node: Expr) -> Expr:
     while isinstance(node, Block) and node.value is not None:
         node = node.value
     return node
+
+
+def completed(declared: Type, value: Type) -> Type:
+    """A declared type with what only a value tells: where a struct or array lies, the format of a time
+    stamp."""
+    match declared, value:
+        case (Struct() | Array(), Struct() | Array()) if declared.space is Space.NONE:
+            return replace(declared, space=value.space)
+        case (Struct() | Array(), Struct() | Array()):
+            return promote(declared, value) or declared
+        case Opaque(params=()), Opaque() if declared.feature == value.feature:
+            return value
+        case _:
+            return declared

@@ -59,9 +59,7 @@ C_INTEGERS = {
 class Checker:
     """Base of the checker: one instance checks one program; `begin_probe` sets the block it is at."""
 
-    def __init__(
-        self, registry: Registry, context: Context, source: ProgramTypes, maps: dict[str, MapInfo]
-    ) -> None:
+    def __init__(self, registry: Registry, context: Context, source: ProgramTypes, maps: dict[str, MapInfo]) -> None:
         self.registry = registry
         self.context = context
         self.source = source
@@ -128,8 +126,11 @@ class Checker:
                 return otherwise is None or self.valueless(then) or self.valueless(otherwise)
             case _:
                 site = self.typed.sites.get(node)
-                return site is not None and site.type in (NONE, VOID) and site.feature.returns == NONE and not (
-                    self.diagnostics.errors
+                return (
+                    site is not None
+                    and site.type in (NONE, VOID)
+                    and site.feature.returns == NONE
+                    and not (self.diagnostics.errors)
                 )
 
     def need_value(self, node: Expr, kind: Type) -> Type:
@@ -188,7 +189,10 @@ class Checker:
             if scalar:
                 info.key = INT64
         elif info.scalar != scalar:
-            words = {True: "without an explicit key (scalar map)", False: "with an explicit key (non-scalar map)"}
+            words = {
+                True: "without an explicit key (scalar map)",
+                False: "with an explicit key (non-scalar map)",
+            }
             labels = (Label(info.decided, "Previous use"),) if info.decided else ()
             verb = "used as a map " if not scalar else "used "
             previously = "previously used " if info.scalar else "previously used as a map "
@@ -202,7 +206,7 @@ class Checker:
     def need_map(self, node: Map) -> MapInfo:
         """A map that must have been assigned somewhere in the program."""
         info = self.map_info(node)
-        if not info.assigned and info.declaration is None:
+        if not info.assigned:
             known = [f"@{n}" for n, m in self.maps.items() if m.assigned]
             self.error("err.name.map", f"Undefined map: {info.label}", node, hints=did_you_mean(info.label, known))
         return info

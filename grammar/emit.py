@@ -118,9 +118,7 @@ class Emit(Protocol):
         ...
 
     # ---- control
-    def when(
-        self, condition: Value, then: Callable[[], None], otherwise: Callable[[], None] | None = None
-    ) -> None:
+    def when(self, condition: Value, then: Callable[[], None], otherwise: Callable[[], None] | None = None) -> None:
         """Make the code of `then` for a true condition, of `otherwise` for a false one."""
         ...
 

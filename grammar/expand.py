@@ -121,8 +121,7 @@ def check_limits(typed: Iterable[TypedProbe], context: Context) -> None:
     if places > config.max_probes:
         context.diagnostics.error(
             "err.ap.limit",
-            f"Can't attach to {places} probes because it exceeds the current limit of "
-            f"{config.max_probes} probes.",
+            f"Can't attach to {places} probes because it exceeds the current limit of {config.max_probes} probes.",
             None,
             hints=(
                 "You can raise it with the environment variable BPFTRACE_MAX_PROBES. Be careful: very many "

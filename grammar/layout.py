@@ -69,8 +69,7 @@ def layout_of(kind: Type, source: TypeSource, depth: int = 8) -> Layout:
             return Layout(kind, (Part("", 0, layout_of(element, source, depth - 1)),))
         case Struct() if depth > 0:
             parts = tuple(
-                Part(m.name, m.offset, layout_of(m.type, source, depth - 1), m.bits)
-                for m in source.members(kind)
+                Part(m.name, m.offset, layout_of(m.type, source, depth - 1), m.bits) for m in source.members(kind)
             )
             return Layout(kind, parts)
         case EnumType():
@@ -80,9 +79,7 @@ def layout_of(kind: Type, source: TypeSource, depth: int = 8) -> Layout:
             return Layout(kind)
 
 
-def _parts(
-    names: tuple[str, ...], items: tuple[Type, ...], source: TypeSource, depth: int
-) -> tuple[Part, ...]:
+def _parts(names: tuple[str, ...], items: tuple[Type, ...], source: TypeSource, depth: int) -> tuple[Part, ...]:
     return tuple(
         Part(name, offset, layout_of(item, source, depth - 1))
         for name, offset, item in zip(names, offsets_of(items), items, strict=True)

@@ -40,9 +40,7 @@ class SyntaxProblem(Exception):
 
 # opening terminals and what closes each
 BRACKET_PAIRS = {
-    **dict.fromkeys(
-        ("LPAREN", "CAST_OPEN", "RECORD_OPEN", "COND_OPEN", "FOR_OPEN", "OFFSETOF_OPEN"), "RPAREN"
-    ),
+    **dict.fromkeys(("LPAREN", "CAST_OPEN", "RECORD_OPEN", "COND_OPEN", "FOR_OPEN", "OFFSETOF_OPEN"), "RPAREN"),
     "LBRACE": "RBRACE",
     "LBRACKET": "RBRACKET",
     "PREDICATE_START": "PREDICATE_END",

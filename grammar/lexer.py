@@ -87,9 +87,7 @@ class Lexer(CodeLexer):
             if self.config:
                 label = Label(self.config.span, "first config block")
                 hint = "Put all settings into one config block."
-                raise SyntaxProblem(
-                    "err.syntax.order", "duplicate config block", first.span, (label,), (hint,)
-                )
+                raise SyntaxProblem("err.syntax.order", "duplicate config block", first.span, (label,), (hint,))
             self.config = first
 
     def _root_let(self, first: Lexeme) -> None:

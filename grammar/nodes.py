@@ -488,7 +488,5 @@ def same(a: object, b: object) -> bool:
     if not isinstance(a, Node):
         return type(a) is type(b) and a == b
     return type(a) is type(b) and all(
-        same(getattr(a, f.name), getattr(b, f.name))
-        for f in fields(a)
-        if not f.name.endswith("span")
+        same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if not f.name.endswith("span")
     )

@@ -73,9 +73,7 @@ class Builder:
     def map_declaration(self, c: Children) -> nodes.MapDeclaration:
         entries = c[5]
         if entries.value == 0:
-            raise SyntaxProblem(
-                "err.syntax.mapdecl", "a map declaration needs a positive integer", entries.span
-            )
+            raise SyntaxProblem("err.syntax.mapdecl", "a map declaration needs a positive integer", entries.span)
         return nodes.MapDeclaration(_span(c), c[1], c[3].value, entries.value)
 
     def macro(self, c: Children) -> nodes.Macro:

@@ -71,9 +71,7 @@ def explain(lexemes: Sequence[Lexeme], found: Lexeme, wanted: frozenset[str]) ->
     return _expected(before, found, wanted)
 
 
-def _error(
-    code: str, message: str, at: Lexeme, hints: Sequence[str] = (), labels: Sequence[Label] = ()
-) -> Diagnostic:
+def _error(code: str, message: str, at: Lexeme, hints: Sequence[str] = (), labels: Sequence[Label] = ()) -> Diagnostic:
     return Diagnostic(Severity.ERROR, code, message, at.span, tuple(labels), tuple(hints))
 
 

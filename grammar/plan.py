@@ -272,9 +272,7 @@ class PlanBuilder:
 
     def finish(self) -> Plan:
         """The finished Plan."""
-        return Plan(
-            tuple(self.programs), tuple(self.maps), tuple(self.actions), tuple(self.globals), self.config
-        )
+        return Plan(tuple(self.programs), tuple(self.maps), tuple(self.actions), tuple(self.globals), self.config)
 
 
 def record_offsets(fields: tuple[Layout, ...]) -> tuple[tuple[int, ...], int]:

@@ -57,9 +57,7 @@ def print_item(item: nodes.Item) -> str:
             parameters = ", ".join(print_expression(p) for p in item.parameters)
             return f"macro {item.name}({parameters}) {_block(item.body, 0)}"
         case nodes.Function():
-            parameters = ", ".join(
-                f"{print_expression(p.variable)}: {print_type(p.type)}" for p in item.parameters
-            )
+            parameters = ", ".join(f"{print_expression(p.variable)}: {print_type(p.type)}" for p in item.parameters)
             result = print_type(item.result)
             return f"fn {item.name}({parameters}): {result} {_block(item.body, 0)}"
         case nodes.MapDeclaration():

@@ -184,9 +184,7 @@ def assignable(value: Type, target: Type) -> bool:
         case Buffer(), Buffer():
             return value.size <= target.size
         case Tuple(), Tuple():
-            return len(value.items) == len(target.items) and all(
-                map(assignable, value.items, target.items)
-            )
+            return len(value.items) == len(target.items) and all(map(assignable, value.items, target.items))
         case Aggregate(), Int():
             return True
         case _:

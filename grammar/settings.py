@@ -35,9 +35,7 @@ RETIRED = frozenset(
         "unstable_map_decl",
     }
 )
-ENVIRONMENT_ONLY = frozenset(
-    {"btf", "color", "dummy_ts_map", "kernel_build", "kernel_source", "objcopy", "vmlinux"}
-)
+ENVIRONMENT_ONLY = frozenset({"btf", "color", "dummy_ts_map", "kernel_build", "kernel_source", "objcopy", "vmlinux"})
 LICENSES = (
     "GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL",
 )  # fmt: skip
@@ -59,9 +57,7 @@ class SettingError(ValueError):
     """A setting of the environment has a bad value; the message is meant for the user."""
 
 
-def effective_config(
-    block: nodes.Config | None, environment: Mapping[str, str], diagnostics: Diagnostics
-) -> Config:
+def effective_config(block: nodes.Config | None, environment: Mapping[str, str], diagnostics: Diagnostics) -> Config:
     """The configuration of a run: defaults, then the program's `config` block, then `BPFTRACE_…` variables.
 
     Mistakes and old names in the block go to `diagnostics`. Raises `SettingError` for a bad value in the
@@ -171,9 +167,7 @@ def _unstable(name: str, value: Value) -> str:
         return word
     truth = bool(value) if not isinstance(value, str) else _truth_of_word(word)
     if truth is None:
-        raise SettingError(
-            f"{name}: Invalid value for unstable config: valid values are enable, warn, and error."
-        )
+        raise SettingError(f"{name}: Invalid value for unstable config: valid values are enable, warn, and error.")
     return "enable" if truth else "error"
 
 

@@ -143,9 +143,7 @@ class CallSite:
         assert isinstance(value, bytes)
         return value.decode("utf-8", "surrogateescape")
 
-    def error(
-        self, code: str, message: str, argument: int | None = None, hints: Iterable[str] = ()
-    ) -> None:
+    def error(self, code: str, message: str, argument: int | None = None, hints: Iterable[str] = ()) -> None:
         """Report an error at the call, or at one of its arguments."""
         span = self.span if argument is None else self.arguments[argument].span
         self.diagnostics.error(code, message, span, hints=hints)
@@ -490,9 +488,7 @@ class Registry:
 
     def probe_type(self, word: str) -> ProbeType | None:
         """A probe type by full name (any case) or alias (exact)."""
-        return self.probes.get(word) or next(
-            (p for p in self.probes.values() if p.name == word.lower()), None
-        )
+        return self.probes.get(word) or next((p for p in self.probes.values() if p.name == word.lower()), None)
 
     def builtin_words(self) -> frozenset[str]:
         """The names that the parser must take for values, never for types."""

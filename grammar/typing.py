@@ -34,8 +34,8 @@ class Binding:
 
 @dataclass(slots=True, eq=False)
 class MapInfo:
-    """A map of the program. `scalar` is None until a use decides, at `decided`; `before` is what the previous round
-    of inference decided."""
+    """A map of the program. `scalar` is None until a use decides, at `decided`; `before` is what the previous
+    round of inference decided."""
 
     name: str
     key: Type = NONE
@@ -108,8 +108,7 @@ class ProgramTypes:
         offsets = offsets_of(tuple(m.type for m in fields))
         name = f"{target.name}_args"
         self.arguments[name] = tuple(
-            Member(m.name, m.type, offset, None, False, m.text)
-            for m, offset in zip(fields, offsets, strict=True)
+            Member(m.name, m.type, offset, None, False, m.text) for m, offset in zip(fields, offsets, strict=True)
         )
         return Struct(name, size_of(Tuple(tuple(m.type for m in fields))), "args")
 
@@ -138,5 +137,6 @@ class ProgramTypes:
 
 
 def is_common(target: Target, member: Member) -> bool:
-    """Whether a field belongs to the header of every tracepoint record (`common_*`), which BPF cannot read."""
+    """Whether a field belongs to the header of every tracepoint record (`common_*`), which BPF cannot
+    read."""
     return member.name.startswith("common_") and member.offset < 8

@@ -183,7 +183,7 @@ OPTIONS = (
     Option(("-d", "--debug"), "STAGE", f"show stages of the compilation:\n{', '.join(STAGES)}, all",
            _stages),
     Option(("--info",), "", "what this kernel and this pytrace can do", _flag(info=True)),
-    Option(("-h", "--help"), "", "show this", _flag(help=True)),
+    Option(("-h", "--help"), "", "show this; with a NAME of the language, what that is", _flag(help=True)),
     Option(("-V", "--version"), "", "show the version", _flag(version=True)),
 )  # fmt: skip
 

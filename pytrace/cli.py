@@ -41,7 +41,7 @@ def _show_usage(messages: Messages) -> int:
 
 def _dispatch(arguments: Arguments, messages: Messages) -> int:
     if arguments.help:
-        return _print(messages, [usage()])
+        return _print(messages, [_help_text(arguments)])
     if arguments.version:
         return _print(messages, [f"pytrace v{__version__}\n"])
     if arguments.info:
@@ -52,6 +52,21 @@ def _dispatch(arguments: Arguments, messages: Messages) -> int:
     from pytrace.running import Run
 
     return Run(arguments, messages).run(text, name)
+
+
+def _help_text(arguments: Arguments) -> str:
+    """For `--help`; a word behind it is a feature of the language. Raises `UsageError` if it is none."""
+    word = arguments.file
+    if word is None or os.path.exists(word):
+        return usage()
+    from pytrace.grammar.diagnostics import did_you_mean
+    from pytrace.manual import names, plain
+
+    text = plain(word)
+    if text is None:
+        hints = did_you_mean(word, names())
+        raise UsageError(f"ERROR: USAGE: no help for '{word}'", hint=hints[0] if hints else "")
+    return text
 
 
 def read_program(arguments: Arguments) -> tuple[str, str]:

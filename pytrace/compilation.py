@@ -32,7 +32,9 @@ class Compilation:
     stages: Mapping[str, str] = field(default_factory=dict)
 
 
-def compile_text(text: str, name: str = "stdin", options: Options | None = None, host: Host | None = None) -> Compilation:
+def compile_text(
+    text: str, name: str = "stdin", options: Options | None = None, host: Host | None = None
+) -> Compilation:
     """Compile a program for a machine (by default this one). Raises CompileError."""
     # features register themselves when they are imported, and the code generator loads LLVM
     import pytrace.language  # noqa: F401

@@ -110,9 +110,7 @@ class Run:
             if not arguments.quiet:
                 Stream(STDOUT, "none").write("No probes to attach\n")
             return FAILED
-        printer = make_printer(
-            arguments.format, output, arguments.buffering, arguments.quiet, arguments.warnings
-        )
+        printer = make_printer(arguments.format, output, arguments.buffering, arguments.quiet, arguments.warnings)
         return self._show(trace, printer)
 
     def _show(self, trace: Trace, printer: TextPrinter | JsonPrinter) -> int:

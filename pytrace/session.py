@@ -18,9 +18,7 @@ Take = Callable[[Output], None]
 class LiveSession:
     """`Session` of a trace on this machine. `take` gets every output, in order."""
 
-    def __init__(
-        self, plan: Plan, tracer: Tracer, registry: Registry, take: Take, values: bool = True
-    ) -> None:
+    def __init__(self, plan: Plan, tracer: Tracer, registry: Registry, take: Take, values: bool = True) -> None:
         self.plan = plan
         self.tracer = tracer
         self.registry = registry

@@ -127,9 +127,7 @@ def singles(place: Attach) -> list[Attach]:
     if not isinstance(place, KprobeMultiAttach):
         return [place]
     kind = place.name.partition(":")[0]
-    return [
-        KprobeAttach(f"{kind}:{function}", function, returns=place.returns) for function in place.functions
-    ]
+    return [KprobeAttach(f"{kind}:{function}", function, returns=place.returns) for function in place.functions]
 
 
 @functools.cache

@@ -176,9 +176,7 @@ class KernelTypes:
         name = record.name or hint or f"{file.module}#{record.id}"
         if not record.name:
             # An anonymous type must be found again by the name that it gets, so that must be its own.
-            taken = self._places.get((kind, name)) or self._find(
-                self._loaded(), name, *_COMPOSITE.get(kind, ())
-            )
+            taken = self._places.get((kind, name)) or self._find(self._loaded(), name, *_COMPOSITE.get(kind, ()))
             name = f"{name}#{record.id}" if taken else name
         self._places.setdefault((kind, name), (file, record.id))
         return name
@@ -199,9 +197,7 @@ class KernelTypes:
             return String(count)
         return Array(element, count)
 
-    def _flatten(
-        self, file: BtfFile, number: int, outer: str, base: int = 0, size: int = 0
-    ) -> Iterator[Member]:
+    def _flatten(self, file: BtfFile, number: int, outer: str, base: int = 0, size: int = 0) -> Iterator[Member]:
         record = file.record(number)
         size = size or record.value
         for name_offset, type_id, position in struct.iter_unpack("<III", record.extra):

@@ -59,8 +59,5 @@ def _word(record: Record) -> str:
 
 
 def _parameters(file: BtfFile, record: Record) -> str:
-    texts = [
-        type_text(file, type_id) if type_id else "..."
-        for _, type_id in struct.iter_unpack("<II", record.extra)
-    ]
+    texts = [type_text(file, type_id) if type_id else "..." for _, type_id in struct.iter_unpack("<II", record.extra)]
     return ", ".join(texts) or "void"

@@ -77,9 +77,7 @@ def _index() -> Any:
         atexit.register(_index.cache_clear)
         return index
     except Exception as error:  # cindex has its own errors for a missing library
-        raise HostError(
-            f"C definitions need libclang ({error}); install the Python package libclang"
-        ) from error
+        raise HostError(f"C definitions need libclang ({error}); install the Python package libclang") from error
 
 
 class CFront:
@@ -114,8 +112,6 @@ class CFront:
         Raises:
             HostError: libclang cannot be loaded.
         """
-        if not text and "-include" not in self._arguments:
-            return CDefinitions()  # without loading libclang
         if text not in self._known:
             self._known[text] = self._read(text)
         return self._known[text]

@@ -82,9 +82,7 @@ class Features:
         if found is None:
             return False
         call = struct.pack("<BBhi", 0x85, 0, 0, found[1])
-        return any(
-            _try_load(kind, call + _RETURN_ZERO) in (0, errno.EACCES) for kind in (_TRACEPOINT, _KPROBE)
-        )
+        return any(_try_load(kind, call + _RETURN_ZERO) in (0, errno.EACCES) for kind in (_TRACEPOINT, _KPROBE))
 
     def _has_fentry(self) -> bool:
         target = self._function(_QUIET_FUNCTION)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from pytrace.grammar.host import CDefinitions, Event, HostError, Prototype, Symbol, UsdtLocation, UserVariable
 from pytrace.grammar.types import EnumType, Member, Struct, Type
@@ -19,7 +20,9 @@ from pytrace.runtime.features import Features
 from pytrace.runtime.kernel import KernelFunctions, KernelSymbols
 from pytrace.runtime.tracefs import Tracefs
 from pytrace.runtime.usdt import usdt_locations
-from pytrace.runtime.usertypes import UserTypes
+
+if TYPE_CHECKING:
+    from pytrace.runtime.usertypes import UserTypes
 
 # include/linux/proc_ns.h: PROC_PID_INIT_INO
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC
@@ -32,9 +35,7 @@ class LiveHost:
     any file (`--unsafe`). Methods raise `HostError` where the machine refuses to answer.
     """
 
-    def __init__(
-        self, include_dirs: Sequence[str] = (), include: Sequence[str] = (), unsafe: bool = False
-    ) -> None:
+    def __init__(self, include_dirs: Sequence[str] = (), include: Sequence[str] = (), unsafe: bool = False) -> None:
         self._unsafe = unsafe
         self._include_dirs = tuple(include_dirs)
         self._include = tuple(include)
@@ -74,6 +75,8 @@ class LiveHost:
 
     def c_definitions(self, text: str) -> CDefinitions:
         """See `Host`."""
+        if not text and not self._include:
+            return CDefinitions()  # most programs: neither libclang nor BTF is needed
         return self._c_front.definitions(text)
 
     # ------------------------------------------------------------ the kernel
@@ -153,6 +156,8 @@ class LiveHost:
 
     def _user_types(self, path: str) -> UserTypes:
         """The debug information of a file; raises HostError if it has none."""
+        from pytrace.runtime.usertypes import UserTypes  # few programs need it
+
         if path not in self._debug:
             self._debug[path] = UserTypes(path, self.symbols(path))
         return self._debug[path]

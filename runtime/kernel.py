@@ -64,9 +64,7 @@ class KernelSymbols:
         line = self._data[self._data.rfind(b"\n", 0, at) + 1 : at]
         address = int(line.split()[0], 16)
         if not address and not any(self._table[0]):
-            raise HostError(
-                f"{self._path} shows no addresses; tracing needs root (and kernel.kptr_restrict below 2)"
-            )
+            raise HostError(f"{self._path} shows no addresses; tracing needs root (and kernel.kptr_restrict below 2)")
         return address
 
     def resolve(self, address: int) -> tuple[str, int] | None:
@@ -161,9 +159,7 @@ class KernelFunctions:
         line = b"\n" + name.encode()
         if module in ("", "vmlinux") and self._list.contains(line + b"\n"):
             return True
-        return module != "vmlinux" and self._list.contains(
-            line + b" [" + (module.encode() + b"]" if module else b"")
-        )
+        return module != "vmlinux" and self._list.contains(line + b" [" + (module.encode() + b"]" if module else b""))
 
     def _exists_unlisted(self, name: str, module: str) -> bool:
         file = self._types.module(module)

@@ -35,9 +35,7 @@ def missing(status: str) -> tuple[str, ...]:
     def has(name: str) -> bool:
         return bool(effective >> _CAPABILITIES[name] & 1)
 
-    return tuple(
-        name for name in _NEEDED if not has(name) and not (name in _BY_ADMIN and has("CAP_SYS_ADMIN"))
-    )
+    return tuple(name for name in _NEEDED if not has(name) and not (name in _BY_ADMIN and has("CAP_SYS_ADMIN")))
 
 
 def _message(name: str, status: str) -> str:

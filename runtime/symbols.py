@@ -61,9 +61,7 @@ class SymbolTable(Generic[Reference]):
     `symbols` are (position, size, reference to the name); `name` makes a name of it when that is needed.
     """
 
-    def __init__(
-        self, symbols: Iterable[tuple[int, int, Reference]], name: Callable[[Reference], str] = str
-    ) -> None:
+    def __init__(self, symbols: Iterable[tuple[int, int, Reference]], name: Callable[[Reference], str] = str) -> None:
         ordered = sorted(symbols)
         self._name: Callable[[Reference], str] = name
         self._starts = [start for start, _, _ in ordered]
@@ -127,9 +125,7 @@ class _Process:
         if not text or text == self._text:  # no text: it is a zombie
             return
         self._text = text
-        self._mappings = [
-            _Mapping(int(m[1], 16), int(m[2], 16), int(m[3], 16), m[4]) for m in _MAPPING.finditer(text)
-        ]
+        self._mappings = [_Mapping(int(m[1], 16), int(m[2], 16), int(m[3], 16), m[4]) for m in _MAPPING.finditer(text)]
         self.known.clear()
 
     def mapping(self, address: int) -> _Mapping | None:

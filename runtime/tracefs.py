@@ -58,8 +58,7 @@ class Tracefs:
         except OSError:
             pass
         raise HostError(
-            "tracefs is not mounted at /sys/kernel/tracing; "
-            "try `mount -t tracefs tracefs /sys/kernel/tracing`"
+            "tracefs is not mounted at /sys/kernel/tracing; try `mount -t tracefs tracefs /sys/kernel/tracing`"
         )
 
     def event(self, category: str, name: str) -> Event | None:

@@ -161,8 +161,10 @@ class UserTypes:
         size = attribute(die, "DW_AT_byte_size") or 0
         if word != "enum":
             return Struct(name, size, word, origin=self._path)
-        below = self._type(target_of(die))
-        return EnumType(name, size, isinstance(below, Int) and below.signed, self._path)
+        below = self._type(target_of(die))  # what DWARF 2 does not say
+        values = (attribute(value, "DW_AT_const_value") for value in children(die, "DW_TAG_enumerator"))
+        signed = below.signed if isinstance(below, Int) else min(values, default=0) < 0
+        return EnumType(name, size, signed, self._path)
 
     def _flatten(self, die: DIE, outer: str, base: int = 0, size: int = 0) -> Iterator[Member]:
         """The members of a struct; those of anonymous members and of C++ base classes at their place."""

@@ -1,11 +1,15 @@
 """What every test of pytrace shares: the conformance marks, and the conditions `root` and `vm`."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 pytest_plugins = ["tests.conformance.plugin", "pytester"]
+
+# What the compiler sets; hypothesis complains when that happens in the middle of a test.
+sys.setrecursionlimit(10_000)
 
 
 def has_kprobes() -> bool:

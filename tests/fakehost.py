@@ -203,9 +203,7 @@ EVENTS: dict[tuple[str, str], tuple[Member, ...]] = {
         ("rqtp", Pointer(Struct("__kernel_timespec", 16), Space.USER), "struct __kernel_timespec *"),
         ("rmtp", Pointer(Struct("__kernel_timespec", 16), Space.USER), "struct __kernel_timespec *"),
     ),
-    ("raw_syscalls", "sys_enter"): _fields(
-        ("id", INT64, 8, "long"), ("args", Array(UINT64, 6), 16, "unsigned long")
-    ),
+    ("raw_syscalls", "sys_enter"): _fields(("id", INT64, 8, "long"), ("args", Array(UINT64, 6), 16, "unsigned long")),
     ("raw_syscalls", "sys_exit"): _fields(("id", INT64, 8, "long"), ("ret", INT64, 16, "long")),
     ("sched", "sched_switch"): _fields(*_SWITCH),
     ("sched", "sched_wakeup"): _fields(*_WAKEUP),
@@ -250,8 +248,7 @@ def _prototype(
     name: str, result: Type, result_text: str, *parameters: tuple[str, Type, str], module: str = "vmlinux"
 ) -> Prototype:
     listed = tuple(
-        Member(label, kind, 8 * slot, text=f"{text} {label}")
-        for slot, (label, kind, text) in enumerate(parameters)
+        Member(label, kind, 8 * slot, text=f"{text} {label}") for slot, (label, kind, text) in enumerate(parameters)
     )
     return Prototype(name, listed, result, result_text, module, len(listed))
 
@@ -310,9 +307,7 @@ RAW_TRACEPOINTS: dict[str, Prototype] = {
 
 # the shell has debug information, the library has not
 USER_FUNCTIONS: dict[tuple[str, str], Prototype] = {
-    (SHELL, "readline"): _prototype(
-        "readline", CHARS, "char *", ("prompt", CHARS, "const char *"), module=SHELL
-    )
+    (SHELL, "readline"): _prototype("readline", CHARS, "char *", ("prompt", CHARS, "const char *"), module=SHELL)
 }
 
 SYMBOLS: dict[str, tuple[Symbol, ...]] = {
@@ -392,7 +387,9 @@ class FakeHost:
     elf_symbols: dict[str, tuple[Symbol, ...]] = field(default_factory=lambda: dict(SYMBOLS))
     variables: dict[tuple[str, str], UserVariable] = field(default_factory=lambda: dict(VARIABLES))
     locations: dict[str, tuple[UsdtLocation, ...]] = field(default_factory=lambda: dict(USDT))
-    addresses: dict[str, int] = field(default_factory=lambda: {"jiffies": 0xFFFFFFFF82A05000, "vfs_read": 0xFFFFFFFF813D1F40})
+    addresses: dict[str, int] = field(
+        default_factory=lambda: {"jiffies": 0xFFFFFFFF82A05000, "vfs_read": 0xFFFFFFFF813D1F40}
+    )
     features: set[str] = field(default_factory=lambda: set(FEATURES))
     definitions: CDefinitions = field(default_factory=CDefinitions)
     namespace: tuple[int, int] | None = None

@@ -136,9 +136,7 @@ def test_a_run(capfd: Capture) -> None:
 
 def test_what_was_shown_so_far_is_written_before_waiting(capfd: Capture) -> None:
     seen = []
-    played = Played(
-        [ATTACHED, Output("printf", "hi\n", "hi\n"), lambda _: seen.append(capfd.readouterr().out)]
-    )
+    played = Played([ATTACHED, Output("printf", "hi\n", "hi\n"), lambda _: seen.append(capfd.readouterr().out)])
     play(played)
     assert seen == ["hi\n"]
 
@@ -385,9 +383,7 @@ def test_a_usage_error(capfd: Capture) -> None:
     assert main(["-p", "1", "-c", "ls", "x"]) == 1
     assert capfd.readouterr().err.startswith("ERROR: USAGE: Cannot use both -c and -p.\nUSAGE:\n")
     assert main(["--unsfe"]) == 1
-    assert capfd.readouterr().err == (
-        "ERROR: USAGE: unrecognized option '--unsfe'\nHINT: Did you mean --unsafe?\n"
-    )
+    assert capfd.readouterr().err == ("ERROR: USAGE: unrecognized option '--unsfe'\nHINT: Did you mean --unsafe?\n")
 
 
 @pytest.mark.parametrize(

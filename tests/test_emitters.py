@@ -1,7 +1,7 @@
 """What features compute on the kernel is what they compute in plain Python, for any input.
 
 Every feature whose value depends on nothing but its arguments is called by a program whose inputs come out of
-maps, so that nothing is known while compiling; `ProgramEmit` carries out the same call of the same typed program.
+maps, so that nothing is known while compiling; `ProgramEmit` carries out the same call.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ def message(text: str, marked: str, message: str, *more: str) -> str:
     [
         pytest.param(
             "krobe:vfs_read { @ = count(); }",
-            "krobe:vfs_read", "Invalid probe type: krobe", "Did you mean 'kprobe' or 'uprobe' or 'kretprobe'?",
+            "krobe:vfs_read", "Invalid probe type: krobe",
+            "Did you mean 'kprobe' or 'uprobe' or 'kretprobe'?",
             marks=tag("err.ap.type"), id="probe type",
         ),
         pytest.param(
@@ -92,7 +93,8 @@ def message(text: str, marked: str, message: str, *more: str) -> str:
         ),
         pytest.param(
             "uprobe:/bin/bash:radline { @ = count(); }",
-            "uprobe:/bin/bash:radline", "No matches for uprobe /bin/bash:radline.", "Did you mean 'readline'?",
+            "uprobe:/bin/bash:radline", "No matches for uprobe /bin/bash:radline.",
+            "Did you mean 'readline'?",
             marks=tag("err.ap.nomatch"), id="user function",
         ),
         pytest.param(
@@ -131,12 +133,8 @@ def test_a_missing_brace(text: str, opened: str) -> None:
 def test_a_format_that_does_not_fit() -> None:
     """The call and the value are shown."""
     text = 'tracepoint:syscalls:sys_enter_openat { printf("%d\\n", comm); }'
-    call = message(
-        text, 'printf("%d\\n", comm)', "unsupported format specifier for type 'string[16]': d"
-    )
-    value = message(
-        text, "comm", "value 1 of the format", "HINT: Use %s to print a value of type 'string[16]'."
-    )
+    call = message(text, 'printf("%d\\n", comm)', "unsupported format specifier for type 'string[16]': d")
+    value = message(text, "comm", "value 1 of the format", "HINT: Use %s to print a value of type 'string[16]'.")
     assert complaint(text) == f"{call}\n{value}"
 
 
@@ -147,7 +145,8 @@ def test_not_being_root(arguments: list[str]) -> None:
     """One sentence with the remedy, and nothing else."""
     done = subprocess.run(
         [sys.executable, "-m", "pytrace", *arguments],
-        user="nobody", group="nogroup", extra_groups=[], capture_output=True, text=True, timeout=30, check=False,
+        user="nobody", group="nogroup", extra_groups=[], capture_output=True, text=True, timeout=30,
+        check=False,
     )  # fmt: skip
     assert done.stderr == "ERROR: Missing CAP_BPF capability, please run pytrace as the root user.\n"
     assert (done.stdout, done.returncode) == ("", 1)

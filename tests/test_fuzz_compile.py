@@ -1,19 +1,22 @@
-"""Whatever the text, the compiler gives an object or messages with their places, and no exception of another kind."""
+"""Whatever the text, the compiler gives an object or messages, and no exception of another kind."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from pytrace.compilation import Compilation, compile_text
-from pytrace.grammar.diagnostics import CompileError, Severity
+from pytrace.grammar.diagnostics import CompileError, Diagnostic, Severity
 from pytrace.grammar.source import decode_text
 from pytrace.options import Options
 from tests.fakehost import FakeHost
 from tests.fuzz_programs import REAL, mutated, programs, soup
 
-# The same programs in every run; for a long run with new ones raise `max_examples` and take `derandomize` away.
+# The same programs in every run; for a long run with new ones raise `max_examples` and take
+# `derandomize` away.
 some = settings(
     deadline=None, derandomize=True, database=None, max_examples=150,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -28,19 +31,27 @@ def check(text: str, options: Options = ALLOWED) -> Compilation | None:
     try:
         made = compile_text(text, options=options, host=FakeHost())
     except CompileError as error:
-        assert error.diagnostics[0].severity is Severity.ERROR
-        for found in error.diagnostics:
-            assert found.message
-            assert found.render().endswith("\n")
-            assert found.span is None or 0 <= found.span.start <= found.span.end <= len(found.span.source.text)
+        check_messages(error.diagnostics)
         return None
     assert made.elf.startswith(b"\x7fELF")  # LLVM has verified the module
     return made
 
 
+def check_messages(found: Sequence[Diagnostic]) -> None:
+    """Every message has a text and a place; the first is an error."""
+    assert found[0].severity is Severity.ERROR
+    for message in found:
+        assert message.message
+        assert message.code
+        assert message.render().endswith("\n")
+        assert message.span is not None
+        assert 0 <= message.span.start <= message.span.end <= len(message.span.source.text)
+
+
 @some
 @given(programs(), st.sampled_from([ALLOWED, ONE_PROCESS]))
 @example("begin { print(count); }", ALLOWED)
+@example("begin { (); }", ALLOWED)
 @example("begin / (int8)zero(@) / { @ = 1 }", ALLOWED)
 def test_programs_that_are_nearly_right(text: str, options: Options) -> None:
     check(text, options)
@@ -69,7 +80,15 @@ def test_bytes_in_strings_and_keys(data: bytes) -> None:
 @pytest.mark.parametrize("depth", [50, 250, 299, 300, 5000])
 @pytest.mark.parametrize(
     ("before", "after"),
-    [("(", ")"), ("-(", ")"), ("(1 + ", ")"), ("(pid ? 1 : ", ")"), ("{ ", " }"), ("str(", ")"), ("(uint64)(", ")")],
+    [
+        ("(", ")"),
+        ("-(", ")"),
+        ("(1 + ", ")"),
+        ("(pid ? 1 : ", ")"),
+        ("{ ", " }"),
+        ("str(", ")"),
+        ("(uint64)(", ")"),
+    ],
 )
 def test_deep_trees(before: str, after: str, depth: int) -> None:
     """As deep as the parser allows, every pass can follow; and one deeper is refused with a message."""

@@ -12,9 +12,7 @@ from tests.language.probe_world import World
 tag = pytest.mark.tag
 
 
-def listed(
-    search: str, world: World | None = None, verbose: bool = False, pid: int | None = None
-) -> list[str]:
+def listed(search: str, world: World | None = None, verbose: bool = False, pid: int | None = None) -> list[str]:
     """The lines of a listing."""
     return list(list_probes(search, world or World(), REGISTRY, verbose, pid))
 

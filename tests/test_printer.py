@@ -125,8 +125,7 @@ def test_text(out: Sink, messages: Sink) -> None:
     printer.close()
     assert out.text == "hi\n\n\n@x: 5\n"
     assert messages.text == (
-        "Attached 2 probes\nstdin:1:1-2: WARNING: w\nERROR: no\nLost 3 events\n"
-        "WARNING: Total lost event count: 3\n"
+        "Attached 2 probes\nstdin:1:1-2: WARNING: w\nERROR: no\nLost 3 events\nWARNING: Total lost event count: 3\n"
     )
 
 

@@ -58,9 +58,7 @@ def jsonable(layout: Layout, value: Any, services: Services) -> Any:
         case Array():
             return [jsonable(layout.parts[0].layout, item, services) for item in value]
         case Tuple():
-            return [
-                jsonable(part.layout, item, services) for part, item in zip(layout.parts, value, strict=True)
-            ]
+            return [jsonable(part.layout, item, services) for part, item in zip(layout.parts, value, strict=True)]
         case Record() | Struct():
             return {part.name: jsonable(part.layout, value[part.name], services) for part in layout.parts}
         case Stack():
@@ -89,8 +87,7 @@ def python_value(layout: Layout, value: Any, services: Services) -> Any:
             return tuple(python_value(layout.parts[0].layout, item, services) for item in value)
         case Tuple():
             return tuple(
-                python_value(part.layout, item, services)
-                for part, item in zip(layout.parts, value, strict=True)
+                python_value(part.layout, item, services) for part, item in zip(layout.parts, value, strict=True)
             )
         case Record() | Struct():
             return {p.name: python_value(p.layout, value[p.name], services) for p in layout.parts}

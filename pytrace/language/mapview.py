@@ -43,9 +43,7 @@ class MapSnapshot:
     `entries` are in the kernel's order; those of one histogram may be scattered.
     """
 
-    def __init__(
-        self, spec: MapSpec, entries: Iterable[RawEntry], registry: Registry, services: Services
-    ) -> None:
+    def __init__(self, spec: MapSpec, entries: Iterable[RawEntry], registry: Registry, services: Services) -> None:
         self.spec = spec
         self._services = services
         self._key_text = shower(spec.key, services)
@@ -78,9 +76,7 @@ class MapSnapshot:
         if self.spec.scalar:
             return "".join(form.format(name, "", show(value, divisor)) for _, value in self._rows)
         fill = form.format
-        return "".join(
-            [fill(name, f"[{key_text(key)}]", show(value, divisor)) for key, value in self._shown(top)]
-        )
+        return "".join([fill(name, f"[{key_text(key)}]", show(value, divisor)) for key, value in self._shown(top)])
 
     def json(self, top: int = 0, divisor: int = 0) -> dict[str, Any] | None:
         """The `data` of the map's JSON document (its `type` is `document`); None when there is none."""

@@ -162,9 +162,7 @@ def _castable(kind: Aggregate) -> bool:
 # ---------------------------------------------------------------- formatting
 
 
-def formatter(
-    parsed: Format, layouts: Sequence[Layout], services: Services
-) -> Callable[[Sequence[Any]], str]:
+def formatter(parsed: Format, layouts: Sequence[Layout], services: Services) -> Callable[[Sequence[Any]], str]:
     """The function that makes the text of a record's values, laid out as `layouts`."""
     specifiers = iter(zip(parsed.specifiers, layouts, strict=True))
     template, converters = "", []

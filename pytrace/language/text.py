@@ -106,9 +106,7 @@ def stack_text(kind: Stack, value: tuple[int, tuple[int, ...] | bytes], services
     return "\n" + "".join(f"{line}\n" for line in frame_lines(kind, value, services))
 
 
-def frame_lines(
-    kind: Stack, value: tuple[int, tuple[int, ...] | bytes], services: Services
-) -> list[str]:
+def frame_lines(kind: Stack, value: tuple[int, tuple[int, ...] | bytes], services: Services) -> list[str]:
     """The lines of a stack, innermost frame first."""
     pid, frames = value
     if isinstance(frames, bytes):

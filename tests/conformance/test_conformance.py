@@ -115,9 +115,7 @@ SAMPLE = """
 PLUGIN = ("-p", "tests.conformance.plugin", "-p", "no:cacheprovider")
 
 
-def test_the_mark_is_recorded(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_mark_is_recorded(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PYTRACE_RESULTS", str(tmp_path / "results"))
     pytester.makepyfile(SAMPLE)
     pytester.runpytest_inprocess(*PLUGIN).assert_outcomes(passed=3, failed=1, errors=1, skipped=1, xfailed=1)

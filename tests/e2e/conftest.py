@@ -33,9 +33,7 @@ class Running:
         given.write_bytes(stdin)
         command = [sys.executable, "-m", "pytrace", *arguments]
         with self._out.open("wb") as out, self._err.open("wb") as err, given.open("rb") as source:
-            self._process = subprocess.Popen(
-                command, stdin=source, stdout=out, stderr=err, env={**os.environ, **env}
-            )
+            self._process = subprocess.Popen(command, stdin=source, stdout=out, stderr=err, env={**os.environ, **env})
         self.pid = self._process.pid
 
     @property
@@ -110,9 +108,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
 def run(start: Start) -> Runner:
     """`run(*arguments, timeout=20, stdin=b"", env={…})` runs pytrace to its end."""
 
-    def to_end(
-        *arguments: str, timeout: float = 20, stdin: bytes = b"", env: dict[str, str] | None = None
-    ) -> Result:
+    def to_end(*arguments: str, timeout: float = 20, stdin: bytes = b"", env: dict[str, str] | None = None) -> Result:
         return start(*arguments, stdin=stdin, env=env).finish(timeout)
 
     return to_end

@@ -38,7 +38,9 @@ def refused(text: str) -> list[str]:
 @pytest.mark.tag("agg.hist", "agg.hist-bucket", "out.hist", "out.hist-label", "type.hist")
 def test_hist() -> None:
     values = (-3, 0, 1, 5, 6, 7, 9)
-    assert shown(f"begin {{ {' '.join(f'@ = hist({v});' for v in values)} }}") == """\
+    assert (
+        shown(f"begin {{ {' '.join(f'@ = hist({v});' for v in values)} }}")
+        == """\
 
 
 @:
@@ -50,11 +52,14 @@ def test_hist() -> None:
 [8, 16)                1 |@@@@@@@@@@@@@@@@@                                   |
 
 """
+    )
 
 
 @pytest.mark.tag("agg.hist", "agg.hist-bucket", "out.hist-label")
 def test_hist_with_finer_buckets() -> None:
-    assert shown("begin { @q = hist(1900, 2); @q = hist(2100, 2); @q = hist(4200, 2); }") == """\
+    assert (
+        shown("begin { @q = hist(1900, 2); @q = hist(2100, 2); @q = hist(4200, 2); }")
+        == """\
 
 
 @q:
@@ -66,6 +71,7 @@ def test_hist_with_finer_buckets() -> None:
 [4K, 5K)               1 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|
 
 """
+    )
 
 
 @pytest.mark.tag("agg.hist-bucket")
@@ -85,7 +91,9 @@ def test_values_of_every_size_land_in_their_bucket(bits: int) -> None:
 @pytest.mark.tag("agg.lhist", "agg.lhist-bucket", "out.lhist")
 def test_lhist() -> None:
     lines = " ".join(f"@l = lhist({v}, 0, 50, 10);" for v in (-1, 4, 5, 12, 35, 50, 400))
-    assert shown(f"begin {{ {lines} }}") == """\
+    assert (
+        shown(f"begin {{ {lines} }}")
+        == """\
 
 
 @l:
@@ -98,6 +106,7 @@ def test_lhist() -> None:
 [50, ...)              2 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|
 
 """
+    )
     lines = " ".join(f"@l = lhist({v}, 0, 10, 3);" for v in (2, 9, 10, 11))
     assert shown(f"begin {{ {lines} }}").splitlines()[3:] == [
         "[0, 3)                 1 |@@@@@@@@@@@@@@@@@                                   |",
@@ -177,9 +186,7 @@ def test_order_top_and_div() -> None:
         @n["b"] = (int64)5; @n["a"] = 2; @n["c"] = 9; @t[2, "x"] = "late"; @t[1, "y"] = "early";
         print(@n, 2); print(@n, 0, 2); clear(@n);
     }"""
-    assert shown(program) == (
-        "@n[b]: 5\n@n[c]: 9\n@n[a]: 1\n@n[b]: 2\n@n[c]: 4\n\n\n@t[1, y]: early\n@t[2, x]: late\n"
-    )
+    assert shown(program) == ("@n[b]: 5\n@n[c]: 9\n@n[a]: 1\n@n[b]: 2\n@n[c]: 4\n\n\n@t[1, y]: early\n@t[2, x]: late\n")
 
 
 @pytest.mark.tag("fn.clear", "fn.zero", "out.map")
@@ -207,8 +214,7 @@ def test_clear_and_zero() -> None:
         ('begin { @x = sum("a"); }', "sum() only supports integer arguments (string provided)"),
         (
             "begin { @x = count(); @x = sum(5); }",
-            "Type mismatch for @x: trying to assign value of type 'sum_t' when map already has a type "
-            "'count_t'",
+            "Type mismatch for @x: trying to assign value of type 'sum_t' when map already has a type 'count_t'",
         ),
         ("begin { @x = hist(1); $y = @x; }", "Value 'hist_t' cannot be assigned to a scratch variable."),
         (

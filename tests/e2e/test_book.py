@@ -173,17 +173,13 @@ def test_usdt_arguments_of_every_size_and_sign(probes: str) -> None:
     _, maps = observe(text, lambda: subprocess.run([probes, str(HITS)], check=True))
     numbers = range(HITS)
     assert maps["@signed"] == {(-1 - i, -300 - i, -70000 - i, -5 * 10**9 - i): 1 for i in numbers}
-    assert maps["@unsigned"] == {
-        (200 + i, 65000 + i, 4 * 10**9 + i, 0xFEDCBA98 << 32 | i): 1 for i in numbers
-    }
+    assert maps["@unsigned"] == {(200 + i, 65000 + i, 4 * 10**9 + i, 0xFEDCBA98 << 32 | i): 1 for i in numbers}
     assert maps["@words"] == {("round", 42, i * i): 1 for i in numbers}
 
 
 @tag("probe.usdt.ns", "param.pos", "lex.ap.param")
 def test_usdt_by_parameters(probes: str) -> None:
-    _, maps = observe(
-        example("usdt.bt"), lambda: subprocess.run([probes, "5"], check=True), probes, "book", "sizes"
-    )
+    _, maps = observe(example("usdt.bt"), lambda: subprocess.run([probes, "5"], check=True), probes, "book", "sizes")
     assert maps["@hits"] == {"book_probes": 5}
     assert maps["@arg0"].total == 5
 

@@ -86,9 +86,7 @@ def test_comm() -> None:
 @pytest.mark.tag("bi.curtask", "type.struct")
 def test_curtask() -> None:
     own = Path("/proc/self/comm").read_text().strip()
-    found = begin(
-        "print(curtask.tgid); print(curtask.comm); print(curtask->pid); print((uint64)curtask);"
-    ).split()
+    found = begin("print(curtask.tgid); print(curtask.comm); print(curtask->pid); print((uint64)curtask);").split()
     assert found[:3] == [str(os.getpid()), own, str(threading.get_native_id())]
     assert int(found[3]) >> 47 == (1 << 17) - 1
     assert re.fullmatch("0x[0-9a-f]{16}", begin("print(curtask);"))
@@ -227,8 +225,7 @@ def test_kstacks_as_keys() -> None:
 def test_ustack(tmp_path: Path) -> None:
     child = python(tmp_path, "import os, time; os.getppid(); time.sleep(1)")
     program = (
-        f"uprobe:{LIBC}:getppid /pid == cpid/ {{ print(ustack(1)); print(ustack(raw, 1)); "
-        f"@[ustack(1)] = 1; exit(); }}"
+        f"uprobe:{LIBC}:getppid /pid == cpid/ {{ print(ustack(1)); print(ustack(raw, 1)); @[ustack(1)] = 1; exit(); }}"
     )
     with trace(program, command=child) as running:
         shown = [o.text for o in running.outputs() if o.kind not in ("attached_probes", "maps_follow")]
@@ -250,8 +247,5 @@ def test_ustack_perf(tmp_path: Path) -> None:
 @pytest.mark.tag("stack.capture", "bi.ustack")
 def test_ustacks_of_two_processes_differ(tmp_path: Path) -> None:
     child = python(tmp_path, "import os; os.getppid(); child = os.fork(); os.getppid(); child and os.wait()")
-    text = (
-        "tracepoint:syscalls:sys_enter_getppid /pid == cpid || ppid == cpid/ { @u[ustack(raw, 1)] = count(); "
-        "}"
-    )
+    text = "tracepoint:syscalls:sys_enter_getppid /pid == cpid || ppid == cpid/ { @u[ustack(raw, 1)] = count(); }"
     assert sorted(run(text, command=child).maps["@u"].values()) == [1, 2]

@@ -73,8 +73,7 @@ def test_options_of_the_program(run: Runner) -> None:
     assert run("-q", "-e", text, "--", "--depth=5", "--all").stdout == "(5, true)\n\n\n"
     unknown = run("-e", text, "--", "--bad")
     assert unknown.stderr == (
-        "ERROR: unexpected program command line options: --bad\n"
-        "HINT: expected program options: --depth: --all\n"
+        "ERROR: unexpected program command line options: --bad\nHINT: expected program options: --depth: --all\n"
     )
     assert unknown.status == 1
     shown = run("-e", text, "--", "--help")
@@ -166,10 +165,7 @@ def test_sigusr1_changes_nothing(start: Start) -> None:
 
 @tag("run.begin-only", "probe.autoexit")
 def test_begin_and_end_alone_end_by_themselves(run: Runner) -> None:
-    assert (
-        run("-q", "-e", 'begin { printf("a\\n"); } end { printf("b\\n"); }', timeout=10).stdout
-        == "a\nb\n\n\n"
-    )
+    assert run("-q", "-e", 'begin { printf("a\\n"); } end { printf("b\\n"); }', timeout=10).stdout == "a\nb\n\n\n"
 
 
 @tag("run.maps-on-exit", "cfg.print_maps_on_exit")
@@ -245,8 +241,7 @@ def test_json(run: Runner) -> None:
         0,
     )
     assert (
-        run("-f", "xml", "-e", text).stderr
-        == "ERROR: Invalid output format \"xml\"\nValid formats: 'text', 'json'\n"
+        run("-f", "xml", "-e", text).stderr == "ERROR: Invalid output format \"xml\"\nValid formats: 'text', 'json'\n"
     )
 
 
@@ -281,9 +276,7 @@ def test_buffering(start: Start, run: Runner) -> None:
         assert running.stdout.startswith(seen), mode
         assert (running.stdout == "") == (mode == "full")
         assert running.interrupt().stdout == "line\npart\n\n"
-    partial = start(
-        "-q", "-e", 'begin { printf("no newline"); } interval:ms:300 { printf(" but now\\n"); exit(); }'
-    )
+    partial = start("-q", "-e", 'begin { printf("no newline"); } interval:ms:300 { printf(" but now\\n"); exit(); }')
     assert partial.finish().stdout == "no newline but now\n\n\n"
     assert run("-B", "x", "-e", text).stderr == "ERROR: USAGE: -B must be either 'line', 'full', or 'none'.\n"
 
@@ -295,9 +288,7 @@ def test_buffering(start: Start, run: Runner) -> None:
 def test_a_process(start: Start, run: Runner) -> None:
     code = "import os, time\nwhile True: os.getppid(); time.sleep(0.01)"
     with subprocess.Popen([sys.executable, "-c", code]) as process:
-        running = start(
-            "-p", str(process.pid), "-e", "tracepoint:syscalls:sys_enter_getppid { @[pid] = count(); }"
-        )
+        running = start("-p", str(process.pid), "-e", "tracepoint:syscalls:sys_enter_getppid { @[pid] = count(); }")
         running.wait_for("Attached 1 probe\n")
         time.sleep(0.3)
         process.kill()
@@ -367,9 +358,7 @@ def test_no_warnings(run: Runner) -> None:
 def test_lost_events_are_counted(run: Runner, tmp_path: Path) -> None:
     calls = 200_000
     command = python(tmp_path, f"import os\nfor _ in range({calls}): os.getppid()")
-    text = (
-        'config = { perf_rb_pages = 1 } t:syscalls:sys_enter_getppid /pid == cpid/ { printf("%s\\n", comm); }'
-    )
+    text = 'config = { perf_rb_pages = 1 } t:syscalls:sys_enter_getppid /pid == cpid/ { printf("%s\\n", comm); }'
     result = run("-q", "-c", command, "-e", text, timeout=60)
     lost = sum(int(n) for n in re.findall(r"^Lost (\d+) events$", result.stderr, re.M))
     shown = result.stdout.count("python")
@@ -462,21 +451,15 @@ def test_verbose(run: Runner) -> None:
     plain = run("-l", "tracepoint:sched:sched_process_exit")
     assert plain.stdout == "tracepoint:sched:sched_process_exit\n"
     verbose = run("-lv", "tracepoint:sched:sched_process_exit")
-    assert verbose.stdout.startswith(
-        "tracepoint:sched:sched_process_exit\n    char comm[16]\n    pid_t pid\n"
-    )
+    assert verbose.stdout.startswith("tracepoint:sched:sched_process_exit\n    char comm[16]\n    pid_t pid\n")
 
 
 @tag("cli.d", "debug", "run.streams")
 def test_stages(run: Runner) -> None:
-    result = run(
-        "-q", "-d", "ast,types,plan", "-d", "codegen", "-d", "codegen-opt,asm", "-e", "begin { @a = 1; }"
-    )
+    result = run("-q", "-d", "ast,types,plan", "-d", "codegen", "-d", "codegen-opt,asm", "-e", "begin { @a = 1; }")
     assert result.status == 0
     assert result.stderr.startswith("AST after: parser\n---")
-    headers = [
-        line for line in result.stdout.splitlines() if line.startswith(("Types", "Plan", "LLVM IR", "BPF "))
-    ]
+    headers = [line for line in result.stdout.splitlines() if line.startswith(("Types", "Plan", "LLVM IR", "BPF "))]
     assert headers == [
         "Types", "Plan", "LLVM IR before optimization", "LLVM IR after optimization", "BPF assembly",
     ]  # fmt: skip
@@ -546,8 +529,7 @@ def test_listing(run: Runner) -> None:
 @tag("list.args")
 def test_listing_with_parameters(run: Runner) -> None:
     assert run("-lv", "tracepoint:sched:sched_wakeup_new").stdout == (
-        "tracepoint:sched:sched_wakeup_new\n"
-        "    char comm[16]\n    pid_t pid\n    int prio\n    int target_cpu\n"
+        "tracepoint:sched:sched_wakeup_new\n    char comm[16]\n    pid_t pid\n    int prio\n    int target_cpu\n"
     )
 
 

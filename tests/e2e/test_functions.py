@@ -34,8 +34,7 @@ def kallsyms(name: str) -> int:
 def test_kernel_symbols() -> None:
     address = kallsyms("vfs_read")
     found = begin(
-        'print(kaddr("vfs_read")); print(ksym(kaddr("vfs_read"))); '
-        'print(ksym(kaddr("vfs_read") + 5)); print(ksym(1));'
+        'print(kaddr("vfs_read")); print(ksym(kaddr("vfs_read"))); print(ksym(kaddr("vfs_read") + 5)); print(ksym(1));'
     )
     assert found == f"{address} vfs_read vfs_read 0x1"
     assert run('begin { @[ksym(kaddr("vfs_read"))] = 1; }').printed_maps == "@[vfs_read]: 1\n"
@@ -113,16 +112,14 @@ def test_uaddr_refuses(program: Path) -> None:
     assert refused(f'uprobe:{program}:probed {{ print(uaddr("nothing")); }}') == [
         f"Could not resolve symbol: {program}:nothing"
     ]
-    assert refused('begin { print(uaddr("one")); }') == [
-        '__builtin_uaddr can not be used with "begin" probes'
-    ]
+    assert refused('begin { print(uaddr("one")); }') == ['__builtin_uaddr can not be used with "begin" probes']
 
 
 @pytest.mark.tag("fn.is_err")
 def test_is_err() -> None:
-    assert begin(
-        "$x = (int64)-1; print((is_err($x), is_err((int64)-4095), is_err((int64)-4096), is_err(0)));"
-    ) == ("(true, true, false, false)")
+    assert begin("$x = (int64)-1; print((is_err($x), is_err((int64)-4095), is_err((int64)-4096), is_err(0)));") == (
+        "(true, true, false, false)"
+    )
 
 
 @pytest.mark.tag("fn.path", "err.call.probe")
@@ -137,8 +134,7 @@ def test_path_refuses() -> None:
 NETWORK = [
     Rule(
         "fn.ntop val.inet type.inet",
-        'print(ntop(0x0100007f)); print(ntop(2, 0x0100007f)); print(ntop(pton("1.2.3.4"))); '
-        'print(ntop("abc"));',
+        'print(ntop(0x0100007f)); print(ntop(2, 0x0100007f)); print(ntop(pton("1.2.3.4"))); print(ntop("abc"));',
         "127.0.0.1 127.0.0.1 1.2.3.4 97.98.99.0",
     ),
     Rule(
@@ -193,9 +189,7 @@ def test_macaddr() -> None:
     body = "$p = (struct packet *)uptr($1); print(macaddr($p->to)); print(macaddr($p->from));"
     both = UserText(b"\x00\x01\x02\x03\x04\x05\xff\xfe\xfd\xfc\xfb\xfa")
     assert run(f"{head} begin {{ {body} }}", both.address).text == "FF:FE:FD:FC:FB:FA\n00:01:02:03:04:05\n"
-    assert refused('begin { print(macaddr("abcdef")); }') == [
-        "macaddr() does not support literal string arguments"
-    ]
+    assert refused('begin { print(macaddr("abcdef")); }') == ["macaddr() does not support literal string arguments"]
 
 
 @pytest.mark.tag("fn.cgroup_path", "val.cgroup", "type.cgroup_path", "fn.cgroupid")
@@ -236,10 +230,7 @@ def test_signal_thread(tmp_path: Path) -> None:
 
 @pytest.mark.tag("fn.signal")
 def test_signal_out_of_range(tmp_path: Path) -> None:
-    text = (
-        "tracepoint:syscalls:sys_enter_getppid /pid == cpid/ { $s = 65; signal($s); "
-        "$s = (uint64)0; signal($s); }"
-    )
+    text = "tracepoint:syscalls:sys_enter_getppid /pid == cpid/ { $s = 65; signal($s); $s = (uint64)0; signal($s); }"
     child = python(tmp_path, "import os; os.getppid()")
     errors = run(text, command=child, unsafe=True).errors
     assert "ERROR: signal() expects an integer between 1 and 64 (inclusive). Got 65\n" in errors
@@ -249,8 +240,7 @@ def test_signal_out_of_range(tmp_path: Path) -> None:
 @pytest.mark.tag("fn.assert", "fn.static_assert")
 def test_assert() -> None:
     result = run(
-        'begin { assert(1 == 1, "fine"); print(1); assert(pid == 0, "not the idle task"); '
-        "print(2); } end { print(3); }"
+        'begin { assert(1 == 1, "fine"); print(1); assert(pid == 0, "not the idle task"); print(2); } end { print(3); }'
     )
     assert result.text == "1\n3\n"
     assert re.fullmatch(r"stdin:1:\d+-\d+: ERROR: assert failed: not the idle task\n", result.errors)
@@ -298,8 +288,7 @@ MAPS = [
     ),
     Rule(
         "fn.delete",
-        '@[1, "x"] = 5; @[2, "yy"] = 6; print(delete(@, (1, "x"))); print(delete(@, (1, "x"))); '
-        'print(@[2, "yy"]);',
+        '@[1, "x"] = 5; @[2, "yy"] = 6; print(delete(@, (1, "x"))); print(delete(@, (1, "x"))); print(@[2, "yy"]);',
         "true false 6",
     ),
     Rule(
@@ -333,8 +322,7 @@ MAPS = [
     ),
     Rule(
         "fn.len map.len",
-        "@[1] = 1; @[2] = 1; @[1] = 5; print(len(@)); delete(@, 1); print(len(@)); "
-        "@c[7] = count(); print(len(@c));",
+        "@[1] = 1; @[2] = 1; @[1] = 5; print(len(@)); delete(@, 1); print(len(@)); @c[7] = count(); print(len(@c));",
         "2 1 1",
     ),
     Rule("fn.len", "@[1] = 1; if (len(@) == 1) { print(len(@) * 10); } delete(@, 1); print(len(@));", "10 0"),
@@ -349,14 +337,10 @@ def test_maps(rule: Rule) -> None:
 
 @pytest.mark.tag("fn.len-stack")
 def test_len_of_a_stack(tmp_path: Path) -> None:
-    text = run(
-        "tracepoint:sched:sched_switch { print(len(kstack(3))); $k = kstack; print(len($k) > 3); exit(); }"
-    ).text
+    text = run("tracepoint:sched:sched_switch { print(len(kstack(3))); $k = kstack; print(len($k) > 3); exit(); }").text
     assert text == "3\ntrue\n"
     child = python(tmp_path, "import os; os.getppid()")
-    assert (
-        run(f"uprobe:{LIBC}:getppid /pid == cpid/ {{ print(len(ustack(1))); }}", command=child).text == "1\n"
-    )
+    assert run(f"uprobe:{LIBC}:getppid /pid == cpid/ {{ print(len(ustack(1))); }}", command=child).text == "1\n"
 
 
 @pytest.mark.tag("warn.delete", "fn.delete", "warn.stmt.discard")

@@ -44,9 +44,7 @@ def test_str_in_both_memories(tmp_path: Path) -> None:
 
 @pytest.mark.tag("bi.kstack", "stack.capture")
 def test_kstack_starts_at_the_function() -> None:
-    text = run(
-        "kprobe:vfs_read /pid == cpid/ { print(kstack(2)); exit(); }", command="/bin/cat /etc/passwd"
-    ).text
+    text = run("kprobe:vfs_read /pid == cpid/ { print(kstack(2)); exit(); }", command="/bin/cat /etc/passwd").text
     # probes that sit on the call of the function tracer are a few bytes in
     assert re.match(r"\n        vfs_read\+\d+\n        ksys_read\+\d+\n\n", text)
 

@@ -29,8 +29,7 @@ def test_str_of_user_memory() -> None:
 @pytest.mark.tag("fn.str", "fn.kptr", "type.addrspace")
 def test_str_of_kernel_memory() -> None:
     assert (
-        begin(KERNEL_TEXT + "print(str($p)); print(str($p, 3)); print(str((int8 *)$p));")
-        == f"{COMM} {COMM[:2]} {COMM}"
+        begin(KERNEL_TEXT + "print(str($p)); print(str($p, 3)); print(str((int8 *)$p));") == f"{COMM} {COMM[:2]} {COMM}"
     )
 
 
@@ -63,9 +62,9 @@ def test_str_is_cut() -> None:
     fits = run("config = { max_strlen = 10 } begin { print(str(uptr($1))); }", nine.address)
     assert fits.text == "123456789\n"
     for size in (64, 200, 1000):  # sizes that no longer fit the BPF stack
-        assert run(
-            f"config = {{ max_strlen = {size} }} begin {{ print(str(uptr($1))); }}", text.address
-        ).text == ("x" * size + "..\n")
+        assert run(f"config = {{ max_strlen = {size} }} begin {{ print(str(uptr($1))); }}", text.address).text == (
+            "x" * size + "..\n"
+        )
 
 
 @pytest.mark.tag("fn.str", "rt.string.pad")
@@ -104,9 +103,7 @@ STR_FOLD = [
         '$n = 3; print(str(comm, $n)); print(str("abcdef", $n)); print(str(comm, 4));',
         f"{COMM[:2]} ab {COMM[:3]}",
     ),
-    Rule(
-        "fn.str", 'if (str($1) == "x y") { print("same"); } printf("%s\\n", str($1));', "same x y", ("x y",)
-    ),
+    Rule("fn.str", 'if (str($1) == "x y") { print("same"); } printf("%s\\n", str($1));', "same x y", ("x y",)),
 ]
 
 
@@ -120,12 +117,12 @@ def test_buf() -> None:
     data = UserText(b"a\x01b\xffcdefgh")
     body = 'printf("%r|%rx|%rh\\n", buf(uptr($1), 4), buf(uptr($1), 2), buf(uptr($1), 3));'
     assert run(f"begin {{ {body} }}", data.address).text == "a\\x01b\\xff|\\x61\\x01|61 01 62\n"
-    assert begin(
-        "$n = 6; print(buf(uptr($1), $n)); $n = 0; print(sizeof(buf(uptr($1), 3)));", data.address
-    ) == ("a\\x01b\\xffcd 7")
-    assert begin(
-        'print(buf(pton("1.2.3.4"))); print(buf("abc", 2)); $s = "hello"; $n = 4; print(buf($s, $n));'
-    ) == ("\\x01\\x02\\x03\\x04 ab hell")
+    assert begin("$n = 6; print(buf(uptr($1), $n)); $n = 0; print(sizeof(buf(uptr($1), 3)));", data.address) == (
+        "a\\x01b\\xffcd 7"
+    )
+    assert begin('print(buf(pton("1.2.3.4"))); print(buf("abc", 2)); $s = "hello"; $n = 4; print(buf($s, $n));') == (
+        "\\x01\\x02\\x03\\x04 ab hell"
+    )
     found = run(
         "begin { @[buf(uptr($1), 2)] = 1; @[buf(uptr($1), 2)] = 2; @[buf(uptr($1 + 1), 2)] = 3; }",
         data.address,
@@ -201,8 +198,7 @@ TEXTS = [
     ),
     Rule(
         "fn.strcontains",
-        KERNEL_TEXT
-        + f'print(strcontains(str($p), "{COMM[2:]}")); print(strcontains(str($p), "{COMM[2:]}x"));'
+        KERNEL_TEXT + f'print(strcontains(str($p), "{COMM[2:]}")); print(strcontains(str($p), "{COMM[2:]}x"));'
         f'$x = strstr(str($p), "{COMM[2:]}"); if ($x == 2) {{ print("two"); }} if ($x * 3 > 6) '
         f'{{ print("more"); }}',
         "true false two",
@@ -228,8 +224,7 @@ TEXTS = [
     ),
     Rule(
         "fn.strerror",
-        "print(sizeof(strerror(2))); "
-        'if (strerror(11) == "Resource temporarily unavailable") { print("again"); }',
+        'print(sizeof(strerror(2))); if (strerror(11) == "Resource temporarily unavailable") { print("again"); }',
         "64 again",
     ),
     Rule(
@@ -251,10 +246,7 @@ def test_texts(rule: Rule) -> None:
 @pytest.mark.tag("fn.strlen", "fmt.string-trunc")
 def test_strlen_of_a_cut_string() -> None:
     text = UserText(b"x" * 30)
-    assert (
-        run("config = { max_strlen = 10 } begin { print(strlen(str(uptr($1)))); }", text.address).text
-        == "10\n"
-    )
+    assert run("config = { max_strlen = 10 } begin { print(strlen(str(uptr($1)))); }", text.address).text == "10\n"
 
 
 @pytest.mark.tag("fn.strcontains")

@@ -61,23 +61,17 @@ def test_numbers() -> None:
       printf("%o %X %#x %p %p\n", 8, 48879, 255, (uint64)31, (uint64)0);
       printf("%hd %hhd %d\n", 0x18000, 0x1ff, (uint64)1 << 32);
     }"""
-    assert shown(program) == (
-        "-2 4294967295 18446744073709551614 1099511627776\n10 BEEF 0xff 0x1f 0\n-32768 -1 0\n"
-    )
+    assert shown(program) == ("-2 4294967295 18446744073709551614 1099511627776\n10 BEEF 0xff 0x1f 0\n-32768 -1 0\n")
 
 
-@pytest.mark.tag(
-    "fn.print", "fmt.default", "val.int", "val.bool", "val.string", "val.tuple", "val.pointer", "val.enum"
-)
+@pytest.mark.tag("fn.print", "fmt.default", "val.int", "val.bool", "val.string", "val.tuple", "val.pointer", "val.enum")
 def test_print() -> None:
     program = r"""enum colour { RED = 2, BLUE = 5 };
     begin {
       print(-5); print((uint8)250); print(1 == 1); print("a\"b"); print((1, "x", (2, 3))); print((int8*)0);
       print((int8*)0xffff888000000000); print(RED); print(buf("a\xff", 2));
     }"""
-    assert shown(program) == (
-        '-5\n250\ntrue\na"b\n(1, x, (2, 3))\n0x0\n0xffff888000000000\nRED\na\\xff\n'
-    )
+    assert shown(program) == ('-5\n250\ntrue\na"b\n(1, x, (2, 3))\n0x0\n0xffff888000000000\nRED\na\\xff\n')
 
 
 @pytest.mark.tag("fn.print", "rt.async")
@@ -209,7 +203,7 @@ def test_a_delete_of_what_is_not_there() -> None:
         ('begin { printf("x", 1, 2); }', "too many arguments for format string (2 supplied, 0 expected)"),
         ('begin { printf("%d", comm); }', "unsupported format specifier for type 'string[16]': d"),
         ('begin { printf("%f", 1); }', "unsupported format specifier: f"),
-        ('begin { $f = comm; printf($f); }', "printf() expects a string literal (string provided)"),
+        ("begin { $f = comm; printf($f); }", "printf() expects a string literal (string provided)"),
         ("begin { print(1, 2); }", "Non-map print() only takes 1 argument, 2 found"),
         (
             'begin { @x = count(); printf("%d", @x); }',

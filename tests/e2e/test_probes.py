@@ -128,17 +128,12 @@ def test_begin_and_end() -> None:
 
 @tag("probe.begin.exit")
 def test_exit_in_begin() -> None:
-    assert run('begin { printf("b\\n"); exit(); } interval:1h { } end { printf("e\\n"); }').text.endswith(
-        "e\n"
-    )
+    assert run('begin { printf("b\\n"); exit(); } interval:1h { } end { printf("e\\n"); }').text.endswith("e\n")
 
 
 @tag("bi.probetype")
 def test_type_of_the_probe() -> None:
-    assert (
-        run("begin { print(probetype); } interval:ms:1 { print(probetype); exit(); }").text
-        == "special\ninterval\n"
-    )
+    assert run("begin { print(probetype); } interval:ms:1 { print(probetype); exit(); }").text == "special\ninterval\n"
 
 
 # ---------------------------------------------------------------- interval, profile, software, hardware
@@ -169,8 +164,7 @@ def test_profile_fires_on_every_cpu() -> None:
 @tag("probe.software")
 def test_software(app: str) -> None:
     maps = counts(
-        "software:page-faults:1 /pid == cpid/ { @one = count(); } "
-        "s:faults:100 /pid == cpid/ { @hundred = count(); }",
+        "software:page-faults:1 /pid == cpid/ { @one = count(); } s:faults:100 /pid == cpid/ { @hundred = count(); }",
         command=f"{app} pages",
     )
     assert 1000 <= maps["@one"] <= 1200
@@ -234,8 +228,7 @@ def test_all_fields_together(app: str) -> None:
 )
 def test_wildcards_make_one_probe_each(app: str) -> None:
     maps = counts(
-        "tracepoint:syscalls:sys_e*_getppid, "
-        "tracepoint:sched:sched_process_ex* /pid == cpid/ { @[probe] = count(); }",
+        "tracepoint:syscalls:sys_e*_getppid, tracepoint:sched:sched_process_ex* /pid == cpid/ { @[probe] = count(); }",
         command=app,
     )
     assert maps["@"] == {
@@ -286,8 +279,7 @@ def test_rawtracepoint_has_no_further_arguments() -> None:
 @tag("probe.uprobe", "probe.argN", "bi.argN")
 def test_uprobe_arguments(app: str) -> None:
     maps = counts(
-        f"uprobe:{app}:alpha {{ @[(int32)arg0, arg1, str(arg2), (int8)arg3,"
-        f" (uint16)arg4, arg5] = count(); }}",
+        f"uprobe:{app}:alpha {{ @[(int32)arg0, arg1, str(arg2), (int8)arg3, (uint16)arg4, arg5] = count(); }}",
         command=app,
     )
     assert maps["@"] == {(-i, 2 * i, "hello", ord("d"), 7, 9): 1 for i in range(CALLS)}
@@ -296,8 +288,7 @@ def test_uprobe_arguments(app: str) -> None:
 @tag("probe.uretprobe", "probe.retval", "bi.retval")
 def test_uretprobe_result(app: str) -> None:
     maps = counts(
-        f"ur:{app}:beta {{ @[(int32)retval] = count(); }} "
-        f"uretprobe:{app}:beta /(int32)retval < 0/ {{ @n = count(); }}",
+        f"ur:{app}:beta {{ @[(int32)retval] = count(); }} uretprobe:{app}:beta /(int32)retval < 0/ {{ @n = count(); }}",
         command=app,
     )
     assert maps["@"] == {-i: 1 for i in range(CALLS)}
@@ -345,9 +336,7 @@ def test_libraries_and_programs_by_name(app: str, monkeypatch: pytest.MonkeyPatc
 
 @tag("probe.uprobe.addr", "probe.uprobe.offset")
 def test_addresses_and_offsets(app: str) -> None:
-    (line,) = [
-        s for s in subprocess.check_output(["nm", app], text=True).splitlines() if s.endswith(" T beta")
-    ]
+    (line,) = [s for s in subprocess.check_output(["nm", app], text=True).splitlines() if s.endswith(" T beta")]
     address = int(line.split()[0], 16)
     maps = counts(
         f"uprobe:{app}:{address:#x} {{ @address = count(); }} uprobe:{app}:beta+0 {{ @offset = count(); }}",
@@ -357,9 +346,7 @@ def test_addresses_and_offsets(app: str) -> None:
 
 
 @tag("probe.order", "prog.probe.multi-block")
-@pytest.mark.parametrize(
-    "point", ["uprobe:APP:main", "tracepoint:sched:sched_process_exec", "usdt:APP:begun"]
-)
+@pytest.mark.parametrize("point", ["uprobe:APP:main", "tracepoint:sched:sched_process_exec", "usdt:APP:begun"])
 def test_blocks_on_one_event_run_in_source_order(app: str, point: str) -> None:
     point = point.replace("APP", app).replace("usdt:" + app + ":begun", f"usdt:{app}:mixed")
     condition = "/pid == cpid && !@stop/" if "usdt" in point else "/pid == cpid/"

@@ -28,7 +28,18 @@ def test_binary(a: Constant, op: str, b: Constant, value: Constant | None) -> No
 
 
 @pytest.mark.tag("expr.fold", "err.fold")
-@pytest.mark.parametrize(("a", "op", "b"), [(HIGHEST, "+", 1), (LOWEST, "-", 1), (1 << 40, "*", 1 << 40), (1, "/", 0), (1, "%", 0), (1, "<<", 64), (1, ">>", -1)])
+@pytest.mark.parametrize(
+    ("a", "op", "b"),
+    [
+        (HIGHEST, "+", 1),
+        (LOWEST, "-", 1),
+        (1 << 40, "*", 1 << 40),
+        (1, "/", 0),
+        (1, "%", 0),
+        (1, "<<", 64),
+        (1, ">>", -1),
+    ],
+)
 def test_no_value(a: int, op: str, b: int) -> None:
     with pytest.raises(FoldError):
         fold_binary(op, a, b)

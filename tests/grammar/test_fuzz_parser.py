@@ -30,9 +30,9 @@ def operators(operand: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     two = st.tuples(operand, operand)
     return st.one_of(
         st.tuples(operand, st.sampled_from(BINARY.split()), operand).map(" ".join),
-        st.tuples(
-            st.sampled_from(["-", "!", "~", "*", "++", "comptime ", "(T)", "(struct s *)"]), operand
-        ).map("".join),
+        st.tuples(st.sampled_from(["-", "!", "~", "*", "++", "comptime ", "(T)", "(struct s *)"]), operand).map(
+            "".join
+        ),
         st.tuples(operand, st.sampled_from([".x", ".0", "->if", "++", "--", "[1]"])).map("".join),
         operand.map("({})".format),
         operand.map("({},)".format),
@@ -52,9 +52,7 @@ def operators(operand: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 EXPRESSIONS = st.recursive(
-    st.sampled_from(
-        ["1", "0x1f", "$x", "@", "@m", "@m[1]", "$1", "$#", "x", "pid", "true", '"a\\n"', "()", "let"]
-    ),
+    st.sampled_from(["1", "0x1f", "$x", "@", "@m", "@m[1]", "$1", "$#", "x", "pid", "true", '"a\\n"', "()", "let"]),
     operators,
     max_leaves=8,
 )

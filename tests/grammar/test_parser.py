@@ -79,9 +79,7 @@ def test_other_c_is_refused(text: str) -> None:
 
 @tag("prog.config")
 def test_config() -> None:
-    tree = program(
-        'config = { stack_mode = perf; n = 16_384; a = true; b = false; s = "x\\n"; if = while;; }'
-    ).config
+    tree = program('config = { stack_mode = perf; n = 16_384; a = true; b = false; s = "x\\n"; if = while;; }').config
     assert tree
     settings = {s.name: s.value for s in tree.settings}
     assert settings == {

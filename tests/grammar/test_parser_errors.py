@@ -171,9 +171,7 @@ def test_order(text: str, message: str) -> None:
 
 
 @tag("err.syntax.immutable", "stmt.assign.target", "type.tuple.access")
-@pytest.mark.parametrize(
-    "text", ["$x.«f» = 1", "$x.«0» += 1", "$x->«f» = 1", "@m[1].«f» = 1", "args.«f» = 1"]
-)
+@pytest.mark.parametrize("text", ["$x.«f» = 1", "$x.«0» += 1", "$x->«f» = 1", "@m[1].«f» = 1", "args.«f» = 1"])
 def test_members_cannot_be_assigned(text: str) -> None:
     message = "tuples and records are immutable: their members cannot be assigned to"
     check(f"begin {{ {text}; }}", "err.syntax.immutable", message)
@@ -272,9 +270,7 @@ def test_for(text: str, code: str, message: str) -> None:
 
 
 @tag("stmt.if")
-@pytest.mark.parametrize(
-    "text", ["if ($a) «&&» ($b) { }", "if $a «==» 1 { }", "if (uint8)«$a» { }", "if 1 «+» 2 { }"]
-)
+@pytest.mark.parametrize("text", ["if ($a) «&&» ($b) { }", "if $a «==» 1 { }", "if (uint8)«$a» { }", "if 1 «+» 2 { }"])
 def test_conditions_without_parentheses_are_single_operands(text: str) -> None:
     check(f"begin {{ {text} }}", "err.syntax.expected", "expected '{'")
 

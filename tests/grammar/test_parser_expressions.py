@@ -142,9 +142,7 @@ def test_records() -> None:
 def test_keywords_are_field_names(word: str) -> None:
     assert shape(expression(f"$x.{word}")) == f"(. $x {word})"
     assert shape(expression(f"$x->{word}.{word}")) == f"(. (-> $x {word}) {word})"
-    assert shape(expression(f"offsetof(struct foo, {word}.{word})")) == (
-        f"(offsetof <struct foo> {word}.{word})"
-    )
+    assert shape(expression(f"offsetof(struct foo, {word}.{word})")) == (f"(offsetof <struct foo> {word}.{word})")
     assert shape(expression(f"{word}y")) == f"{word}y"
 
 

@@ -88,7 +88,9 @@ def test_a_literal_has_the_smallest_signed_type_that_holds_it(value: int) -> Non
 @pytest.mark.tag("type.struct.value", "map.value.copy")
 def test_a_copy_lies_in_our_own_memory() -> None:
     there = Struct("s", 8, space=Space.USER)
-    assert copied(Tuple((there, Array(INT8, 2, Space.KERNEL)))) == Tuple((Struct("s", 8, space=Space.DIRECT), Array(INT8, 2, Space.DIRECT)))
+    assert copied(Tuple((there, Array(INT8, 2, Space.KERNEL)))) == Tuple(
+        (Struct("s", 8, space=Space.DIRECT), Array(INT8, 2, Space.DIRECT))
+    )
     assert settled(Tuple((LITERAL, there))) == Tuple((INT8, Struct("s", 8, space=Space.DIRECT)))
     assert promote(there, Struct("s", 8, space=Space.DIRECT)) == Struct("s", 8, space=Space.DIRECT)
     assert promote(there, Struct("s", 8, space=Space.KERNEL)) == Struct("s", 8)

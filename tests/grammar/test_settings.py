@@ -45,17 +45,13 @@ def test_nothing_said_is_the_defaults() -> None:
     assert effective_config(None, {"PATH": "/bin", "BPFTRACE_UNHEARD_OF": "x"}, Diagnostics()) == Config()
 
 
-@pytest.mark.parametrize(
-    "name", ["max_map_keys", "MAX_MAP_KEYS", "BPFTRACE_MAX_MAP_KEYS", "bpftrace_Max_map_keys"]
-)
+@pytest.mark.parametrize("name", ["max_map_keys", "MAX_MAP_KEYS", "BPFTRACE_MAX_MAP_KEYS", "bpftrace_Max_map_keys"])
 def test_names_have_three_spellings_in_any_case(name: str) -> None:
     assert setting(name, 16, "max_map_keys") == 16
 
 
 def test_the_environment_wins() -> None:
-    assert read({"BPFTRACE_MAX_STRLEN": "0x80"}, max_strlen=64, max_probes=3) == Config(
-        max_strlen=128, max_probes=3
-    )
+    assert read({"BPFTRACE_MAX_STRLEN": "0x80"}, max_strlen=64, max_probes=3) == Config(max_strlen=128, max_probes=3)
 
 
 @pytest.mark.parametrize(

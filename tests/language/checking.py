@@ -53,9 +53,7 @@ def errors(body: str, *params: str, **options: Any) -> list[str]:
     return check(f"begin {{ {body} }}", *params, **options).errors
 
 
-def value_of(
-    expression: str, *params: str, probe: str = "begin", **options: Any
-) -> tuple[Type, Constant | None]:
+def value_of(expression: str, *params: str, probe: str = "begin", **options: Any) -> tuple[Type, Constant | None]:
     """The type of an expression, and its value if the compiler knows it."""
     checked = check(f"{probe} {{ _ = {expression}; }}", *params, **options)
     assert checked.typed is not None, checked.errors

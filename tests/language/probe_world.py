@@ -34,9 +34,7 @@ assert PROBE_MODULES  # importing them fills the registry
 TASK = Pointer(Struct("task_struct", 9000))
 FILE = Pointer(Struct("file", 200))
 EVENTS = {
-    ("sched", "sched_process_exec"): (
-        Member("filename", UINT64, 8, data_loc=True, text="__data_loc char[] filename"),
-    ),
+    ("sched", "sched_process_exec"): (Member("filename", UINT64, 8, data_loc=True, text="__data_loc char[] filename"),),
     ("sched", "sched_switch"): (
         Member("prev_comm", String(16), 8, text="char prev_comm[16]"),
         Member("prev_pid", Int(4, True), 24, text="pid_t prev_pid"),
@@ -72,9 +70,7 @@ RAW = {
             Member("prev", TASK, 8, text="struct task_struct * prev"),
         ),
     ),
-    "ext4_sync": Prototype(
-        "ext4_sync", (Member("inode", TASK, 0, text="struct inode * inode"),), module="ext4"
-    ),
+    "ext4_sync": Prototype("ext4_sync", (Member("inode", TASK, 0, text="struct inode * inode"),), module="ext4"),
 }
 
 SYMBOLS = (
@@ -192,9 +188,7 @@ class Machine:
     def context_word(self, offset: int, type: Type = UINT64) -> Value:
         size = size_of(type)
         assert offset % size == 0, "the kernel refuses misaligned reads of the context"
-        return self.convert(
-            Value(UINT64, int.from_bytes(self.record[offset : offset + size], "little")), type
-        )
+        return self.convert(Value(UINT64, int.from_bytes(self.record[offset : offset + size], "little")), type)
 
     def scratch(self, size: int, zero: bool = True) -> Slot:
         return Slot(bytearray(size), size)
@@ -204,9 +198,7 @@ class Machine:
         slot.raw[offset : offset + size] = (value.raw % (1 << (8 * size))).to_bytes(size, "little")
 
     def load(self, slot: Slot, offset: int, type: Type) -> Value:
-        return self.convert(
-            Value(UINT64, int.from_bytes(slot.raw[offset : offset + size_of(type)], "little")), type
-        )
+        return self.convert(Value(UINT64, int.from_bytes(slot.raw[offset : offset + size_of(type)], "little")), type)
 
     def at(self, slot: Slot, type: Type) -> Value:
         return Value(type, bytes(slot.raw))

@@ -1,6 +1,7 @@
 """`Emit` in plain Python: every operation is carried out instead of generated.
 
-It is the executable specification of `grammar/emit.py`: what a feature computes here it must compute on the kernel.
+It is the executable specification of `grammar/emit.py`: what a feature computes here it must compute on the
+kernel.
 """
 
 from __future__ import annotations
@@ -143,9 +144,7 @@ class PythonEmit:
 
     # ---- control
 
-    def when(
-        self, condition: Value, then: Callable[[], None], otherwise: Callable[[], None] | None = None
-    ) -> None:
+    def when(self, condition: Value, then: Callable[[], None], otherwise: Callable[[], None] | None = None) -> None:
         if condition.raw:
             then()
         elif otherwise is not None:
@@ -159,8 +158,8 @@ class PythonEmit:
 
 
 class ProgramEmit(PythonEmit):
-    """With arguments out of a typed program, whose map elements have the values of `inputs`, and the few helpers
-    that depend on nothing else. `sent` are the records of actions."""
+    """With arguments out of a typed program, whose map elements have the values of `inputs`, and the few
+    helpers that depend on nothing else. `sent` are the records of actions."""
 
     def __init__(self, typed: TypedProbe, inputs: Mapping[tuple[str, int], int | bytes]) -> None:
         self.typed = typed
@@ -222,7 +221,9 @@ class ProgramEmit(PythonEmit):
 
     def helper(self, name: str, *arguments: Value | Slot, type: Type = UINT64) -> Value:
         to, size, source = arguments
-        assert isinstance(to, Slot) and isinstance(size, Value) and isinstance(source, Slot)
+        assert isinstance(to, Slot)
+        assert isinstance(size, Value)
+        assert isinstance(source, Slot)
         known = {"probe_read_kernel": self._read_kernel, "probe_read_kernel_str": self._read_kernel_string}
         return self.convert(known[name](to, size.raw, source), type)
 

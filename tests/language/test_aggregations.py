@@ -107,7 +107,9 @@ def picture(kind: Aggregate, values: Sequence[int], name: str = "") -> str:
 
 @pytest.mark.tag("out.hist", "out.hist-label", "agg.hist-bucket")
 def test_the_worked_example_of_hist() -> None:
-    assert picture(hist(), [-3, 0, 1, 5, 6, 7, 9]) == """\
+    assert (
+        picture(hist(), [-3, 0, 1, 5, 6, 7, 9])
+        == """\
 @:
 (..., 0)               1 |@@@@@@@@@@@@@@@@@                                   |
 [0]                    1 |@@@@@@@@@@@@@@@@@                                   |
@@ -117,11 +119,14 @@ def test_the_worked_example_of_hist() -> None:
 [8, 16)                1 |@@@@@@@@@@@@@@@@@                                   |
 
 """
+    )
 
 
 @pytest.mark.tag("out.hist", "out.hist-label")
 def test_the_worked_examples_of_finer_hist() -> None:
-    assert picture(hist(2), [1900, 2100, 4200], "q") == """\
+    assert (
+        picture(hist(2), [1900, 2100, 4200], "q")
+        == """\
 @q:
 [1792, 2048)           1 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|
 [2048, 2560)           1 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|
@@ -131,7 +136,10 @@ def test_the_worked_examples_of_finer_hist() -> None:
 [4K, 5K)               1 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|
 
 """
-    assert picture(hist(2), [3, 7, 8, 9, 11, 17], "q") == """\
+    )
+    assert (
+        picture(hist(2), [3, 7, 8, 9, 11, 17], "q")
+        == """\
 @q:
 [3]                    1 |@@@@@@@@@@@@@@@@@@@@@@@@@@                          |
 [4]                    0 |                                                    |
@@ -145,11 +153,14 @@ def test_the_worked_examples_of_finer_hist() -> None:
 [16, 20)               1 |@@@@@@@@@@@@@@@@@@@@@@@@@@                          |
 
 """
+    )
 
 
 @pytest.mark.tag("out.lhist", "agg.lhist-bucket")
 def test_the_worked_examples_of_lhist() -> None:
-    assert picture(lhist(0, 50, 10), [-1, 4, 5, 12, 35, 50, 400], "l") == """\
+    assert (
+        picture(lhist(0, 50, 10), [-1, 4, 5, 12, 35, 50, 400], "l")
+        == """\
 @l:
 (..., 0)               1 |@@@@@@@@@@@@@@@@@@@@@@@@@@                          |
 [0, 10)                2 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|
@@ -160,7 +171,10 @@ def test_the_worked_examples_of_lhist() -> None:
 [50, ...)              2 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|
 
 """
-    assert picture(lhist(0, 10, 3), [2, 9, 10, 11], "l") == """\
+    )
+    assert (
+        picture(lhist(0, 10, 3), [2, 9, 10, 11], "l")
+        == """\
 @l:
 [0, 3)                 1 |@@@@@@@@@@@@@@@@@                                   |
 [3, 6)                 0 |                                                    |
@@ -168,6 +182,7 @@ def test_the_worked_examples_of_lhist() -> None:
 [9, ...)               3 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|
 
 """
+    )
     lines = picture(lhist(0, 4096, 1024), [100, 2000]).splitlines()
     assert [line[:16].rstrip() for line in lines[1:3]] == ["[0, 1K)", "[1K, 2K)"]
 
@@ -500,9 +515,7 @@ def test_large_unsigned_numbers_and_wrapping() -> None:
     big = [cell(1 << 63), cell(1 << 62)]
     assert snapshot(spec("s", None, USUM), [(bytes(8), big)]).text() == f"@s: {3 << 62}\n"
     assert snapshot(spec("s", None, SUM), [(bytes(8), big)]).text() == f"@s: {(3 << 62) - (1 << 64)}\n"
-    assert snapshot(spec("s", None, UMAX), [(bytes(8), [cell(-1, 1), cell(5, 1)])]).text() == (
-        f"@s: {(1 << 64) - 1}\n"
-    )
+    assert snapshot(spec("s", None, UMAX), [(bytes(8), [cell(-1, 1), cell(5, 1)])]).text() == (f"@s: {(1 << 64) - 1}\n")
     assert snapshot(spec("s", None, MAX), [(bytes(8), [cell(-1, 1), cell(5, 1)])]).text() == "@s: 5\n"
     assert snapshot(spec("s", None, UMIN), [(bytes(8), [cell(-1, 1), cell(5, 1)])]).text() == "@s: 5\n"
     assert snapshot(spec("s", None, UAVG), [(bytes(8), [cell(-2, 2)])]).text() == f"@s: {(1 << 63) - 1}\n"

@@ -84,9 +84,7 @@ def test_messages(body: str, message: str) -> None:
 @tag("bi.nsecs-mode")
 def test_tai_needs_its_helper() -> None:
     old = FakeHost(features={"btf"})
-    assert errors("print(nsecs(tai));", host=old) == [
-        "Kernel does not support tai timestamp, please try sw_tai"
-    ]
+    assert errors("print(nsecs(tai));", host=old) == ["Kernel does not support tai timestamp, please try sw_tai"]
     assert errors("print(nsecs(sw_tai));", host=old) == []
 
 
@@ -96,12 +94,8 @@ def test_stack_mode_setting() -> None:
     assert value_of("kstack(raw)", stack_mode="perf")[0] == Stack(False, "raw")
     assert value_of("ustack(7)", stack_mode="build_id")[0] == Stack(True, "build_id", 7)
     fallback = check("begin { print(kstack); }", stack_mode="build_id")
-    assert fallback.warnings == [
-        "'build_id' stack mode can only be used for ustack. Falling back to 'raw' mode."
-    ]
-    assert errors("print(kstack(5));", stack_mode="build_id") == [
-        "'build_id' stack mode can only be used for ustack"
-    ]
+    assert fallback.warnings == ["'build_id' stack mode can only be used for ustack. Falling back to 'raw' mode."]
+    assert errors("print(kstack(5));", stack_mode="build_id") == ["'build_id' stack mode can only be used for ustack"]
 
 
 @tag("fn.kstack", "param.pos")

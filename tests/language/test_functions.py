@@ -61,9 +61,7 @@ TRACEPOINT = "tracepoint:syscalls:sys_enter_openat"
         pytest.param("kptr(pid)", Int(4, space=Space.KERNEL), marks=tag("fn.kptr")),
         pytest.param("uptr(pid)", Int(4, space=Space.USER), marks=tag("fn.uptr")),
         pytest.param("cgroup_path(1)", Opaque("cgroup_path_t", 16, 8, ("*",)), marks=tag("fn.cgroup_path")),
-        pytest.param(
-            'cgroup_path(1, "uni*")', Opaque("cgroup_path_t", 16, 8, ("uni*",)), marks=tag("fn.cgroup_path")
-        ),
+        pytest.param('cgroup_path(1, "uni*")', Opaque("cgroup_path_t", 16, 8, ("uni*",)), marks=tag("fn.cgroup_path")),
         pytest.param("len(kstack)", INT64, marks=tag("fn.len-stack")),
     ],
 )
@@ -130,12 +128,8 @@ def test_relabelling_keeps_the_type() -> None:
     ("body", "message"),
     [
         pytest.param("print(str(curtask, -1));", "strcannot use negative length (-1)", marks=tag("fn.str")),
-        pytest.param(
-            "print(str());", "str() requires at least one argument (0 provided)", marks=tag("fn.str")
-        ),
-        pytest.param(
-            "print(str(1, 2, 3));", "str() takes up to 2 arguments (3 provided)", marks=tag("fn.str")
-        ),
+        pytest.param("print(str());", "str() requires at least one argument (0 provided)", marks=tag("fn.str")),
+        pytest.param("print(str(1, 2, 3));", "str() takes up to 2 arguments (3 provided)", marks=tag("fn.str")),
         pytest.param(
             "print(buf(curtask));",
             "buf() expects a length argument for non-array type pointer",
@@ -161,21 +155,15 @@ def test_relabelling_keeps_the_type() -> None:
             "Failed to resolve kernel symbol: no_such_symbol",
             marks=tag("fn.kaddr"),
         ),
-        pytest.param(
-            "print(kaddr(1));", "kaddr() expects a string literal (int provided)", marks=tag("fn.kaddr")
-        ),
+        pytest.param("print(kaddr(1));", "kaddr() expects a string literal (int provided)", marks=tag("fn.kaddr")),
         pytest.param('print(reg("ip"));', 'reg can not be used with "begin" probes', marks=tag("fn.reg")),
-        pytest.param(
-            'print(ntop("abcd"));', "ntop() argument must be 4 or 16 bytes in size", marks=tag("fn.ntop")
-        ),
+        pytest.param('print(ntop("abcd"));', "ntop() argument must be 4 or 16 bytes in size", marks=tag("fn.ntop")),
         pytest.param(
             'print(ntop("a", 1));',
             "ntop() only supports int arguments (string provided)",
             marks=tag("fn.ntop"),
         ),
-        pytest.param(
-            'print(pton("x.y"));', "pton() expects a valid IPv4/IPv6 address, got x.y", marks=tag("fn.pton")
-        ),
+        pytest.param('print(pton("x.y"));', "pton() expects a valid IPv4/IPv6 address, got x.y", marks=tag("fn.pton")),
         pytest.param(
             'print(pton("host"));',
             "pton() expects an string argument of an IPv4/IPv6 address, got host",
@@ -271,9 +259,7 @@ def test_signal_messages(text: str, message: str) -> None:
 @pytest.mark.parametrize("call", ["signal(9)", "signal_thread(9)"])
 def test_unsafe_functions(call: str) -> None:
     name = call.partition("(")[0]
-    assert check(f"{TRACEPOINT} {{ {call}; }}").errors == [
-        f"{name}() is unsafe. To use you need the --unsafe flag"
-    ]
+    assert check(f"{TRACEPOINT} {{ {call}; }}").errors == [f"{name}() is unsafe. To use you need the --unsafe flag"]
 
 
 @tag("fn.signal")
@@ -310,11 +296,7 @@ def test_tables() -> None:
     assert SignalName().rows()[2] == "Interrupt"
     assert sorted(SignalName().rows()) == list(range(65))
     assert {SyscallName().rows()[n] for n in (0, 59, 257, 435)} == {"read", "execve", "openat", "clone3"}
-    assert all(
-        len(text) < 64
-        for table in (Strerror(), SignalName(), SyscallName())
-        for text in table.rows().values()
-    )
+    assert all(len(text) < 64 for table in (Strerror(), SignalName(), SyscallName()) for text in table.rows().values())
 
 
 # ---------------------------------------------------------------- comparing text

@@ -81,7 +81,7 @@ def test_simple_values() -> None:
 @pytest.mark.tag("json.value")
 def test_strings_are_utf8_with_invalid_bytes_replaced() -> None:
     kind = lay(String(8))
-    value = decode(kind, b"\xc3\xa9\"\xff\0")
+    value = decode(kind, b'\xc3\xa9"\xff\0')
     assert jsonable(kind, value, SERVICES) == 'é"\N{REPLACEMENT CHARACTER}'
     assert jsonable(kind, decode(kind, b"abcdefgh"), SERVICES) == "abcdefgh.."
     # two %c make one character

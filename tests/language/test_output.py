@@ -243,12 +243,15 @@ def warning(kind: str, code: int, helper: str = "") -> Output:
 @pytest.mark.tag("warn.runtime", "warn.lookup", "json.helper_error")
 def test_the_worked_example_of_a_missing_key() -> None:
     found = warning("lookup", 0, "map_lookup_elem")
-    assert found.text == """\
+    assert (
+        found.text
+        == """\
 stdin:1:26-31: WARNING: Can't lookup map element because it does not exist.
 Additional Info - helper: map_lookup_elem, retcode: 0
 begin { @m[1] = 1; print(@m[7]); }
                          ~~~~~
 """
+    )
     assert found.error
     assert found.kind == "helper_error"
     assert found.fields == {

@@ -154,10 +154,7 @@ def test_rawtracepoint_arguments() -> None:
     assert prev.type == Pointer(prev.type.to, Space.KERNEL)  # type: ignore[attr-defined]
     assert target.type.argument(machine.emit, target, 1).raw == 0xFFFF8800DEADBEE0
     assert target.type.refuse(target, "argN", 1) is None
-    assert (
-        target.type.refuse(target, "argN", 2)
-        == "rawtracepoint:vmlinux:sched_switch has no arg2: it has 2 arguments"
-    )
+    assert target.type.refuse(target, "argN", 2) == "rawtracepoint:vmlinux:sched_switch has no arg2: it has 2 arguments"
 
 
 def test_rawtracepoint_that_is_not_there() -> None:
@@ -261,9 +258,7 @@ def test_kprobe_offsets_that_are_wrong(text: str, message: str) -> None:
 
 @tag("err.ap.addr")
 def test_kprobe_address_needs_unsafe() -> None:
-    assert expand("kprobe:0xffffffff81000000").errors == [
-        "err.ap.addr: kprobe: attaching to an address needs --unsafe"
-    ]
+    assert expand("kprobe:0xffffffff81000000").errors == ["err.ap.addr: kprobe: attaching to an address needs --unsafe"]
     (target,) = expand("kprobe:0x100", unsafe=True).targets
     assert target.attach == KprobeAttach("kprobe:256", "", 256)
 

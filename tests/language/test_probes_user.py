@@ -80,9 +80,7 @@ def test_uprobe_offsets_with_unsafe() -> None:
 def test_several_binaries_without_a_wildcard() -> None:
     found = expand("uprobe:sh:main", World(files={"sh": ("/bin/sh", "/usr/local/bin/sh")}))
     assert found.names == ["uprobe:/bin/sh:main"]
-    assert found.warnings == [
-        "err.ap.multi-target: attaching to uprobe target file '/bin/sh' but matched 2 binaries"
-    ]
+    assert found.warnings == ["err.ap.multi-target: attaching to uprobe target file '/bin/sh' but matched 2 binaries"]
 
 
 def test_uprobe_with_a_process_may_leave_the_file_out() -> None:
@@ -169,6 +167,4 @@ def test_usdt_arguments_follow_their_description() -> None:
     assert machine.reads == [Space.USER, Space.USER]
     assert target.type.refuse(target, "argN", 4) is None
     assert "floating-point" in (target.type.refuse(target, "argN", 5) or "")
-    assert (
-        target.type.refuse(target, "argN", 6) == "usdt:/bin/bash:app:request has no arg6: it has 6 arguments"
-    )
+    assert target.type.refuse(target, "argN", 6) == "usdt:/bin/bash:app:request has no arg6: it has 6 arguments"

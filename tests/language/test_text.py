@@ -57,7 +57,7 @@ def test_bool() -> None:
 @pytest.mark.tag("val.string")
 def test_strings_end_at_the_nul_and_are_not_escaped() -> None:
     kind = lay(String(8))
-    assert text(kind, decode(kind, b"a\"\n\0junk"), SERVICES) == 'a"\n'
+    assert text(kind, decode(kind, b'a"\n\0junk'), SERVICES) == 'a"\n'
 
 
 @pytest.mark.tag("fmt.string-trunc")

@@ -30,9 +30,7 @@ class Code:
     reverse: bool = False
 
 
-def map_spec(
-    symbol: str, kind: str, key: int = 4, value: int = 8, entries: int = 1, name: str = ""
-) -> MapSpec:
+def map_spec(symbol: str, kind: str, key: int = 4, value: int = 8, entries: int = 1, name: str = "") -> MapSpec:
     """A map with keys and values of so many bytes."""
     return MapSpec(name, symbol, kind, Layout(UINT32), Layout(UINT64), key, value, entries)
 
@@ -42,9 +40,7 @@ def ring(entries: int = 4096) -> MapSpec:
     return map_spec(RING, "ringbuf", 0, 0, entries)
 
 
-def plan(
-    maps: Iterable[MapSpec], programs: Iterable[Code], words: tuple[str, ...] = (), **config: object
-) -> Plan:
+def plan(maps: Iterable[MapSpec], programs: Iterable[Code], words: tuple[str, ...] = (), **config: object) -> Plan:
     """The Plan of these programs; `config` are settings that differ from the defaults."""
     specs = tuple(ProgramSpec(p.symbol, p.section, p.attach, p.reverse) for p in programs)
     return Plan(specs, tuple(maps), (), words, Config(**config))  # type: ignore[arg-type]
@@ -69,16 +65,13 @@ def _module(maps: list[MapSpec], programs: list[Code]) -> str:
             settings |= {"key_size": spec.key_size, "value_size": spec.value_size}
         kind, variable = f"[{len(settings)} x ptr]", metadata.map(spec.symbol, settings)
         lines.append(
-            f"@{spec.symbol} = dso_local global {kind} zeroinitializer, "
-            f'section ".maps", align 8, !dbg {variable}'
+            f'@{spec.symbol} = dso_local global {kind} zeroinitializer, section ".maps", align 8, !dbg {variable}'
         )
     for code in programs:
         lines.append(f'define i32 @{code.symbol}(ptr %ctx) section "{code.section}" {{\n{code.body}\n}}')
     names = ["_license", *(spec.symbol for spec in maps)]
     used = ", ".join(f"ptr @{name}" for name in names)
-    lines.append(
-        f'@llvm.compiler.used = appending global [{len(names)} x ptr] [{used}], section "llvm.metadata"'
-    )
+    lines.append(f'@llvm.compiler.used = appending global [{len(names)} x ptr] [{used}], section "llvm.metadata"')
     return "\n".join([*lines, *metadata.lines()]) + "\n"
 
 
@@ -128,8 +121,7 @@ class _Metadata:
         return [
             "!llvm.dbg.cu = !{!0}",
             "!llvm.module.flags = !{!3}",
-            "!0 = distinct !DICompileUnit(language: DW_LANG_C99, file: !1, emissionKind: FullDebug, "
-            "globals: !2)",
+            "!0 = distinct !DICompileUnit(language: DW_LANG_C99, file: !1, emissionKind: FullDebug, globals: !2)",
             '!1 = !DIFile(filename: "test.c", directory: "/")',
             f"!2 = !{{{', '.join(self._maps)}}}",
             '!3 = !{i32 2, !"Debug Info Version", i32 3}',
@@ -197,8 +189,7 @@ def send(words: Iterable[int], times: int = 1, flags: int = 0) -> str:
     """
     numbers = list(words)
     stores = "\n".join(
-        f"  %p{i} = getelementptr i64, ptr %record, i64 {i}\n  store i64 {n}, ptr %p{i}"
-        for i, n in enumerate(numbers)
+        f"  %p{i} = getelementptr i64, ptr %record, i64 {i}\n  store i64 {n}, ptr %p{i}" for i, n in enumerate(numbers)
     )
     number = "  store i64 %i, ptr %p1\n" if len(numbers) > 1 else ""
     return f"""

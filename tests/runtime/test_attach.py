@@ -53,9 +53,7 @@ def test_reversed_kinds_are_attached_last_and_backwards() -> None:
 def test_groups_are_by_file_and_direction() -> None:
     places = [UprobeAttach("", "/a", 1), UprobeAttach("", "/b", 2), UprobeAttach("", "/a", 3, returns=True)]
     assert groups(places) == [FileGroup((place,)) for place in places]
-    assert groups([places[0], replace(places[0], offset=9)]) == [
-        FileGroup((places[0], replace(places[0], offset=9)))
-    ]
+    assert groups([places[0], replace(places[0], offset=9)]) == [FileGroup((places[0], replace(places[0], offset=9)))]
 
 
 def test_halving_a_group_loses_nothing() -> None:
@@ -221,9 +219,7 @@ class TestProcesses:
         "start(); sys.stdin.readline(); start()\n"
     )
 
-    def test_a_profile_of_a_process_follows_its_threads_old_and_new(
-        self, started: Callable[..., Tracer]
-    ) -> None:
+    def test_a_profile_of_a_process_follows_its_threads_old_and_new(self, started: Callable[..., Tracer]) -> None:
         process = subprocess.Popen(
             [sys.executable, "-c", self.BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -294,9 +290,7 @@ class TestProcesses:
 @pytest.mark.root
 class TestRefusals:
     GOOD = Code("good", "tracepoint", count("counters", pid=US), (GETPGID,))
-    BAD = Code(
-        "bad", "tracepoint", count("counters", 1), (TracepointAttach("tracepoint:x:nope", "x", "nope"),)
-    )
+    BAD = Code("bad", "tracepoint", count("counters", 1), (TracepointAttach("tracepoint:x:nope", "x", "nope"),))
 
     def test_by_default_nothing_stays_attached(self) -> None:
         with tracer([COUNTERS], [self.GOOD, self.BAD]) as run:
@@ -433,9 +427,7 @@ class TestKprobes:
         """By one link where the kernel has them, else one by one."""
         names = (self.FUNCTION, "nope_nope", "__x64_sys_setpriority", "vfs_getattr")
         place = KprobeMultiAttach("kprobe:*priority", names, returns)
-        run = started(
-            Code("p", "kprobe", count("counters", pid=US), (place,)), missing_probes="warn", pid=None
-        )
+        run = started(Code("p", "kprobe", count("counters", pid=US), (place,)), missing_probes="warn", pid=None)
         self.calls(9)
         os.setpriority(os.PRIO_PROCESS, 0, 0)
         assert counters(run)[0] == 10
@@ -467,9 +459,7 @@ class TestKprobes:
             pytest.skip("this kernel does not tell about misses (Linux 6.7 does)")
         assert hits + run.losses().missed.get("kretprobe:x", 0) >= 40
 
-    def test_a_function_that_programs_call_is_missed_there_and_counted(
-        self, started: Callable[..., Tracer]
-    ) -> None:
+    def test_a_function_that_programs_call_is_missed_there_and_counted(self, started: Callable[..., Tracer]) -> None:
         """The kernel does not start a kprobe's program inside of another one."""
         talk = """
   %comm = alloca [16 x i8]

@@ -82,8 +82,7 @@ def test_anonymous_members_and_unions() -> None:
 @tag("type.struct.attr")
 def test_attributes() -> None:
     found = read(
-        "struct a { char c; int x; } __attribute__((packed));\n"
-        "struct b { int x; } __attribute__((aligned(64)));"
+        "struct a { char c; int x; } __attribute__((packed));\nstruct b { int x; } __attribute__((aligned(64)));"
     )
     assert layout(found, "a") == [("c", INT8, 0), ("x", INT32, 1)]
     assert found.structs["b"].size == 64
@@ -103,8 +102,7 @@ def test_bit_fields() -> None:
 @tag("type.string.chararray", "type.array.flex")
 def test_arrays() -> None:
     found = read(
-        "#include <stdint.h>\n"
-        "struct a { char s[16]; int8_t i[4]; uint8_t u[4]; int m[2][3]; char *p[2]; int f[]; };"
+        "#include <stdint.h>\nstruct a { char s[16]; int8_t i[4]; uint8_t u[4]; int m[2][3]; char *p[2]; int f[]; };"
     )
     assert [m.type for m in found.members["a"]] == [
         String(16),
@@ -118,9 +116,7 @@ def test_arrays() -> None:
 
 @tag("type.enum.const")
 def test_enumerations() -> None:
-    found = read(
-        "enum color { RED, GREEN = 5, BLUE };\nenum { LOW = -1, HIGH = 1 };\nstruct s { enum color c; };"
-    )
+    found = read("enum color { RED, GREEN = 5, BLUE };\nenum { LOW = -1, HIGH = 1 };\nstruct s { enum color c; };")
     assert found.enums["color"] == EnumType("color", 4)
     assert found.enumerators["BLUE"] == (EnumType("color", 8), 6)
     anonymous, low = found.enumerators["LOW"]
@@ -155,8 +151,7 @@ def test_the_macro_that_tells_of_btf() -> None:
 @tag("type.cdef.btf-mix")
 def test_kernel_types_need_no_include() -> None:
     found = read(
-        "struct a { u32 x; struct task_struct *t; bool b; atomic_t c;"
-        " struct list_head l; enum pid_type p; u8 d[6]; };"
+        "struct a { u32 x; struct task_struct *t; bool b; atomic_t c; struct list_head l; enum pid_type p; u8 d[6]; };"
     )
     assert found.structs == {"a": Struct("a", 56)}
     assert layout(found, "a") == [
@@ -182,9 +177,7 @@ def test_function_pointers_and_floating_point() -> None:
 
 @tag("lex.cpp.line")
 def test_headers(tmp_path: Path) -> None:
-    (tmp_path / "mine.h").write_text(
-        "#define ONE 1\ntypedef unsigned long mine_t;\nstruct mine { mine_t m; };\n"
-    )
+    (tmp_path / "mine.h").write_text("#define ONE 1\ntypedef unsigned long mine_t;\nstruct mine { mine_t m; };\n")
     expected = [("m", UINT64, 0)]
     found = read('#include "mine.h"\n', include_dirs=[str(tmp_path)])
     assert layout(found, "mine") == expected
@@ -199,13 +192,9 @@ def test_the_compilers_own_headers() -> None:
     assert layout(found, "a") == [("n", UINT64, 0), ("b", BOOL, 8)]
 
 
-@pytest.mark.skipif(
-    not Path("/usr/include/linux/in.h").exists(), reason="there are no user-space kernel headers"
-)
+@pytest.mark.skipif(not Path("/usr/include/linux/in.h").exists(), reason="there are no user-space kernel headers")
 def test_linux_headers() -> None:
-    found = read(
-        "#include <linux/in.h>\n#include <linux/types.h>\nstruct a { __be16 port; struct in_addr address; };"
-    )
+    found = read("#include <linux/in.h>\n#include <linux/types.h>\nstruct a { __be16 port; struct in_addr address; };")
     assert found.structs["sockaddr_in"].size == 16
     assert found.enumerators["IPPROTO_TCP"][1] == 6
     assert layout(found, "a") == [("port", UINT16, 0), ("address", Struct("in_addr", 4), 4)]

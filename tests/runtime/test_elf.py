@@ -103,6 +103,4 @@ def test_the_c_library() -> None:
     with ElfFile(resolve("libc")[0]) as file:
         names = {s.name for s in file.symbols()}
         assert {"malloc", "free", "printf"} <= names
-        assert {s.offset for s in file.symbols() if s.name == "malloc"} == {
-            s.offset for s in file.find("malloc")
-        }
+        assert {s.offset for s in file.symbols() if s.name == "malloc"} == {s.offset for s in file.find("malloc")}

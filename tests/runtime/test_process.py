@@ -109,9 +109,7 @@ class TestChild:
     def test_python_ignoring_sigpipe_is_not_inherited(self, start: Callable[..., Child]) -> None:
         child = start("sleep 100")
         child.run()
-        ignored = next(
-            line for line in Path(f"/proc/{child.pid}/status").read_text().splitlines() if "SigIgn" in line
-        )
+        ignored = next(line for line in Path(f"/proc/{child.pid}/status").read_text().splitlines() if "SigIgn" in line)
         assert int(ignored.split()[1], 16) >> (signal.SIGPIPE - 1) & 1 == 0
 
     def test_it_ends_when_we_die(self, tmp_path: Path) -> None:

@@ -129,9 +129,7 @@ int main(void) { printf("%p\\n", (void *)target); fflush(stdout); getchar(); ret
 
 
 @pytest.fixture(params=["-pie", "-no-pie"])
-def program(
-    tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[tuple[subprocess.Popen[str], str, int]]:
+def program(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[subprocess.Popen[str], str, int]]:
     """A running program, its file, and the address of its function `target`."""
     if not shutil.which("gcc"):
         pytest.skip("there is no compiler")

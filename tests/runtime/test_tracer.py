@@ -106,10 +106,7 @@ class TestOnDemand:
 class TestGlobals:
     def words(self, *names: str, setup: Callable[[], dict[str, object]] = dict) -> list[int]:
         """What a begin program reads of these words."""
-        codes = [
-            Code(f"b{i}", "raw_tp", store_word(GLOBAL_DATA, i, "counters", i), BEGIN)
-            for i in range(len(names))
-        ]
+        codes = [Code(f"b{i}", "raw_tp", store_word(GLOBAL_DATA, i, "counters", i), BEGIN) for i in range(len(names))]
         with tracer([COUNTERS, GLOBALS], codes, words=names, **setup()) as run:  # type: ignore[arg-type]
             run.load()
             run.run_on_demand("begin")

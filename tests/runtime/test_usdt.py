@@ -85,9 +85,7 @@ def test_locations_of_a_file(tmp_path: Path, option: str) -> None:
     path = str(tmp_path / "a.out")
     subprocess.run(["gcc", option, "-o", path, str(tmp_path / "a.c")], check=True)
     first, second, other = usdt_locations(path)
-    assert [(x.provider, x.name) for x in (first, second, other)] == [("made", "up")] * 2 + [
-        ("made", "other")
-    ]
+    assert [(x.provider, x.name) for x in (first, second, other)] == [("made", "up")] * 2 + [("made", "other")]
     content = Path(path).read_bytes()
     assert {content[x.offset] for x in (first, second, other)} == {0x90}
     assert len({x.offset for x in (first, second, other)}) == 3

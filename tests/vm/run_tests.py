@@ -51,9 +51,7 @@ def counts(junit: Path) -> Counts:
         suite = None
     if suite is None:
         raise kernel.VMError("pytest wrote no result: see what it said above")
-    total, failures, errors, skipped = (
-        int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")
-    )
+    total, failures, errors, skipped = (int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped"))
     return Counts(total - failures - errors - skipped, failures + errors, skipped)
 
 
@@ -151,10 +149,7 @@ def main() -> int:
         print(f"run_tests: {error}", file=sys.stderr)
         return 125
     tests = collect(chosen)
-    statuses = [
-        run_batch(name, tests, results_folder(name), options.limit)
-        for name in options.kernel or kernel.SERIES
-    ]
+    statuses = [run_batch(name, tests, results_folder(name), options.limit) for name in options.kernel or kernel.SERIES]
     return next((status for status in statuses if status), 0)
 
 

@@ -27,9 +27,7 @@ class Delete(Function):
 
     def type(self, site: CallSite) -> Type:
         if len(site) == 1 and site.scalars[0] is False:
-            message = (
-                "call to delete() with a single argument expects a map without explicit keys (scalar map)"
-            )
+            message = "call to delete() with a single argument expects a map without explicit keys (scalar map)"
             site.error("err.type.scalar", message)
         elif len(site) == 2 and site.scalars[0]:
             message = (

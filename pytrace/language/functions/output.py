@@ -192,9 +192,7 @@ class Print(Action):
             )
         kind = site.types[0]
         if len(site) > 1 and isinstance(kind, Aggregate) and kind.feature == "stats":
-            site.warning(
-                "fn.print", "print()'s top and div arguments are ignored when used on stats() maps."
-            )
+            site.warning("fn.print", "print()'s top and div arguments are ignored when used on stats() maps.")
 
     def _check_value(self, site: CallSite) -> None:
         kind = site.types[0]
@@ -300,9 +298,7 @@ class Join(Action):
         emit.send(self.name, [emit.load(count, 0, UINT64), raw], self.params(site), site.span)
         return None
 
-    def _read(
-        self, emit: Emit, array: Value, space: Space, strings: Slot, count: Slot, index: int
-    ) -> None:
+    def _read(self, emit: Emit, array: Value, space: Space, strings: Slot, count: Slot, index: int) -> None:
         """Read string number `index`, and those behind it unless it is empty or cannot be read."""
         if index == self.most:
             return

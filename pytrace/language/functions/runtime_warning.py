@@ -27,8 +27,7 @@ HELPER_TEXTS: dict[str, str | None] = {
 }
 
 OTHER_TEXTS = {
-    "div0": "Divide or modulo by 0 detected. This can lead to unexpected results. "
-    "1 is being used as the result.",
+    "div0": "Divide or modulo by 0 detected. This can lead to unexpected results. 1 is being used as the result.",
     "oob": "Array access out of bounds. This can lead to unexpected results.",
     "stack": "Error reading {helper}.",
     "cpus": "CPU count mismatch; unable to find per-cpu data.",

@@ -59,9 +59,7 @@ class System(Formatted):
         command = self.format(action, values, session).partition("\0")[0]
         import subprocess  # only now: programs seldom do this
 
-        done = subprocess.run(
-            ["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-        )
+        done = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
         if done.returncode:
             # a command that a signal ended has the status that a shell would give it
             status = done.returncode if done.returncode > 0 else 128 - done.returncode

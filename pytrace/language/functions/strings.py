@@ -64,8 +64,7 @@ class Str(Function):
         limit = site.context.config.max_strlen
         if length >= limit:
             message = (
-                f"length param ({length}) is too long and will be shortened to {limit} bytes "
-                "(see BPFTRACE_MAX_STRLEN)"
+                f"length param ({length}) is too long and will be shortened to {limit} bytes (see BPFTRACE_MAX_STRLEN)"
             )
             site.warning("fn.str", message, 1)
         return min(length + 1, most)

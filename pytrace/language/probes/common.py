@@ -67,9 +67,7 @@ def similar(name: str, candidates: Iterable[str]) -> tuple[str, ...]:
     functions of a kernel would otherwise take seconds.
     """
     head, tail = name[:2], name[-3:]
-    alike = {
-        c for c in candidates if abs(len(c) - len(name)) <= 3 and (c.startswith(head) or c.endswith(tail))
-    }
+    alike = {c for c in candidates if abs(len(c) - len(name)) <= 3 and (c.startswith(head) or c.endswith(tail))}
     return did_you_mean(name, alike)
 
 

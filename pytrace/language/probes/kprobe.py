@@ -140,9 +140,7 @@ class _Kprobe(RegisterProbe):
 
     def merge(self, places: tuple[Attach, ...]) -> tuple[Attach, ...]:
         plain = [p for p in places if isinstance(p, KprobeAttach) and not p.offset and not p.module]
-        if len(plain) < 2 or len(plain) < len(
-            places
-        ):  # a link of many takes function entries and returns only
+        if len(plain) < 2 or len(plain) < len(places):  # a link of many takes function entries and returns only
             return places
         name = f"{self.name}:{plain[0].function} and {len(plain) - 1} more"
         return (KprobeMultiAttach(name, tuple(p.function for p in plain), self.returns),)

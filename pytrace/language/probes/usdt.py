@@ -90,9 +90,7 @@ class Usdt(FileProbe):
             return f"{target.name} has no arg{index}: it has {plural(count, 'argument')}"
         argument = location.arguments[index]
         readable = argument.dereference or argument.register or argument.constant is not None
-        return (
-            None if readable else f"arg{index} of {target.name} cannot be read: it is a floating-point number"
-        )
+        return None if readable else f"arg{index} of {target.name} cannot be read: it is a floating-point number"
 
     def search(self, pattern: str, host: Host, pid: int | None) -> Iterator[str]:
         target, _, rest = pattern.partition(":") if ":" in pattern else ("", "", pattern)
