@@ -146,7 +146,10 @@ class Emitter:
         """See Emit."""
         if op == "s/":
             return self._signed_division(a, b)
-        made = getattr(self.builder, ARITHMETIC[op])(a.raw, b.raw)
+        right = b.raw
+        if op in ("<<", ">>"):  # what the machine does with more; LLVM would leave the result undefined
+            right = self.builder.and_(right, ir.Constant(I64, 63))
+        made = getattr(self.builder, ARITHMETIC[op])(a.raw, right)
         signed = any(isinstance(v.type, Int) and v.type.signed for v in (a, b))
         return Value(Int(8, signed), made)
 

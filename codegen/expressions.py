@@ -298,7 +298,7 @@ class ExpressionGenerator(ComparisonGenerator):
         if isinstance(value.type, String):
             if kind == BOOL:
                 return self.truth(self.byte_at(value, self.integer(0)))
-            return Value(kind, self.builder.ptrtoint(value.raw, I64))
+            return Value(kind, self.frame.number_of(value.raw))
         own = self.own(value)
         return self.load(Slot(own.raw, size_of(own.type)), 0, kind)
 

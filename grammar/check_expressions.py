@@ -436,7 +436,7 @@ class ExpressionChecker(CallChecker):
         match to:
             case Pointer(to=pointee):
                 inherited = space if space is not Space.NONE else self.probe_space()
-                return self.set(node, Pointer(pointee, Space.DIRECT if isinstance(value, String) else inherited))
+                return self.set(node, Pointer(pointee, Space.KERNEL if isinstance(value, String) else inherited))
             case Int(size=size, signed=signed):
                 if isinstance(constant, (int, bool)):
                     return self.set(node, to, truncate(int(constant), size, signed))

@@ -266,14 +266,14 @@ class StatementChecker(ExpressionChecker):
         self.use_element(target)
         info = self.map_info(target.map if isinstance(target, MapElement) else target)
         info.assigned = True
+        if kind == VOID or (value is not None and kind == NONE and self.valueless(value)):
+            self.error("err.type.assign", f"Value '{kind}' cannot be stored in a map.", node)
+            return
         if isinstance(kind, Aggregate):
             kind = self.copied_aggregate(kind, info.value, node, value)
         if isinstance(info.value, Aggregate):
             if kind != NONE:
                 self.map_mismatch(info.label, kind, info.value, node)
-            return
-        if kind == VOID or (value is not None and kind == NONE and self.valueless(value)):
-            self.error("err.type.assign", f"Value '{kind}' cannot be stored in a map.", node)
             return
         merged = promote(copied(info.value), copied(kind))
         if merged is None:

@@ -32,7 +32,8 @@ class Param:
     """One parameter of a function.
 
     `kinds` are the accepted kinds of argument (`int`, `bool`, `string`, `pointer`, `buffer`, `array`, `tuple`,
-    `stack`, `struct`, `any`; empty: anything that has a value), or `map` (a map without key), `word` (a bare identifier) or
+    `stack`, `struct`, `any`; empty: anything that has a value), or `map` (a map without key), `word` (a bare
+    identifier) or
     `variable`. `literal` wants a compile-time constant; `rest` takes any number of arguments.
     """
 
@@ -52,9 +53,9 @@ class Param:
 class Target:
     """One attach point after expansion: what a program is compiled for and attached to.
 
-    `section` is libbpf's section name, `space` the memory that pointers of this probe lie in, `arguments` what
-    `args` has (None: no `args` here; it may be found out on first use), `result` the type of `retval` (None: there is none), `path` the file of a
-    user probe, `data` whatever its probe type needs again.
+    `section` is libbpf's section name, `space` the memory that pointers of this probe lie in. `arguments` is what
+    `args` has (None: no `args` here; it may be found out on first use), `result` the type of `retval` (None:
+    there is none), `path` the file of a user probe, `data` whatever its probe type needs again.
     """
 
     type: ProbeType

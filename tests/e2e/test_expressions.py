@@ -10,6 +10,7 @@ pytestmark = pytest.mark.root
 
 # values that pass through a map or a variable are not folded by the checker
 ARITHMETIC = [
+    Rule("rt.int.shift", "@n = 65; @a = 1; $s = 64; print((@a << @n) == 2); $x = 5 >> $s; print($x == 5);", "true true"),
     Rule("expr.arith", "@a = 7; @b = 3; print((@a + @b, @a - @b, @a * @b, @a / @b, @a % @b));", "(10, 4, 21, 2, 1)"),
     Rule("expr.arith rt.int.wrap", "$a = (uint64)0xffffffffffffffff; print($a + 1); print($a * 2);", "0 18446744073709551614"),
     Rule("expr.arith", "@a = -7; print(@a + 3); print(@a * 3); print(3 - @a);", "-4 -21 10"),

@@ -284,6 +284,11 @@ C_TYPES = [
 
 KERNEL = [
     Rule(
+        "cast.explicit",
+        '$p = (int8 *)"abc"; print((*$p, $p[1], *($p + 2), ((uint64)$p & 1) == 0, (bool)$p));',
+        "(97, 98, 99, true, true)",
+    ),
+    Rule(
         "type.struct type.struct.field type.pointer",
         "print(curtask->pid == tid); print(curtask.tgid == pid); $t = curtask; print($t.pid == tid);",
         "true true true",
