@@ -90,6 +90,9 @@ class _Splitter:
                 assert run is not None
                 self.parts[-1] += run[0]
                 self.at = run.end()
+        if "\0" in "".join(self.parts):  # neither the kernel nor a file has such a name
+            message = "an attach point cannot contain a NUL byte"
+            raise AttachPointError(message, 0, len(self.original), code="err.syntax.expected")
         return AttachPoint((*self.parts,), self.name)
 
     def _separator(self, char: str) -> None:

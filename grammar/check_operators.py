@@ -251,6 +251,9 @@ class OperatorChecker(Checker):
         self.check_condition(node.condition, condition)
         then = self.infer(node.then) if node.then else condition
         otherwise = self.infer(node.otherwise)
+        if (then == NONE) != (otherwise == NONE):
+            self.need_value(node.then or node.condition, then)
+            self.need_value(node.otherwise, otherwise)
         kind = self.branch_type(node, then, otherwise)
         known = self.constant(node.condition)
         if known is not None:

@@ -21,6 +21,7 @@ from pytrace.grammar.plan import (
     UprobeAttach,
     count_of,
 )
+from pytrace.grammar.source import encode_text
 from pytrace.runtime import attach_perf
 from pytrace.runtime.attach_multi import Group, groups, link_type, singles
 from pytrace.runtime.bpf_object import BpfObject
@@ -95,7 +96,7 @@ class Attacher:
         """Set the function that a trampoline program is for, or do without the program."""
         handle = self._object.program(symbol)
         lib = library()
-        result = lib.bpf_program__set_attach_target(handle, 0, place.function.encode())
+        result = lib.bpf_program__set_attach_target(handle, 0, encode_text(place.function))
         if result < 0:
             lib.bpf_program__set_autoload(handle, False)
             self._absent.add(symbol)
@@ -137,7 +138,7 @@ class Attacher:
             case TracepointAttach() | KprobeAttach() | UprobeAttach() | PerfEventAttach():
                 return attach_perf.attach(program, place, self._pid)
             case RawTracepointAttach(event=event):
-                return [_link(place, library().bpf_program__attach_raw_tracepoint(program, event.encode()))]
+                return [_link(place, library().bpf_program__attach_raw_tracepoint(program, encode_text(event)))]
             case TrampolineAttach():
                 return [_link(place, library().bpf_program__attach_trace(program))]
             case OnDemand():

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.plan import Attach, KprobeAttach, KprobeMultiAttach, ProgramSpec, UprobeAttach, count_of
+from pytrace.grammar.source import encode_text
 from pytrace.runtime.links import DescriptorLink, Link
 from pytrace.runtime.syscalls import bpf_link_create, load_empty_kprobe_program
 
@@ -52,7 +53,7 @@ class KernelGroup:
 
     def open(self, program: int, _pid: int) -> Link:
         """Attach the program; raises OSError."""
-        names = (ctypes.c_char_p * len(self))(*(name.encode() for name in self.place.functions))
+        names = (ctypes.c_char_p * len(self))(*(encode_text(name) for name in self.place.functions))
         flags = _RETURN if self.place.returns else 0
         rest = struct.pack("=IIQQQ", flags, len(self), ctypes.addressof(names), 0, 0)
         return DescriptorLink(self.place.name, bpf_link_create(program, KPROBE_MULTI, rest))
@@ -82,7 +83,7 @@ class FileGroup:
 
     def open(self, program: int, pid: int) -> Link:
         """Attach the program, for the threads of `pid` unless that is 0; raises OSError."""
-        path = ctypes.create_string_buffer(self.places[0].path.encode())
+        path = ctypes.create_string_buffer(encode_text(self.places[0].path))
         offsets = _array([place.offset for place in self.places])
         semaphores = _array([place.semaphore for place in self.places])
         rest = struct.pack(

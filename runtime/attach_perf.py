@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pytrace.grammar.plan import KprobeAttach, PerfEventAttach, TracepointAttach, UprobeAttach
+from pytrace.grammar.source import encode_text
 from pytrace.runtime import cpus
 from pytrace.runtime.libbpf import library
 from pytrace.runtime.links import Link, release_all, stop_all
@@ -78,7 +79,7 @@ def _kprobe(place: KprobeAttach) -> int:
         name, offset = None, int(place.function, 16) + place.offset
     else:
         module = "" if place.module in ("", "vmlinux") else f"{place.module}:"
-        name, offset = ctypes.create_string_buffer(f"{module}{place.function}".encode()), place.offset
+        name, offset = ctypes.create_string_buffer(encode_text(f"{module}{place.function}")), place.offset
     attr = PerfAttr(
         type=_pmu("kprobe", "type"),
         config=_return_flag("kprobe", place.returns),
@@ -90,7 +91,7 @@ def _kprobe(place: KprobeAttach) -> int:
 
 def _uprobe(place: UprobeAttach, pid: int) -> int:
     """The PMU `uprobe`: config1 points at the path, config2 is the offset, config holds the semaphore's."""
-    path = ctypes.create_string_buffer(place.path.encode())
+    path = ctypes.create_string_buffer(encode_text(place.path))
     attr = PerfAttr(
         type=_pmu("uprobe", "type"),
         config=place.semaphore << _semaphore_shift() | _return_flag("uprobe", place.returns),

@@ -14,6 +14,7 @@ from functools import cache
 
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.host import HostError
+from pytrace.grammar.source import encode_text
 
 
 class Kind(IntEnum):
@@ -123,12 +124,12 @@ class BtfFile:
     @classmethod
     def of_module(cls, name: str, base: BtfFile) -> BtfFile | None:
         """The BTF of a loaded kernel module (/sys/kernel/btf/NAME), None if it has none."""
-        handle = _library().btf__parse_split(f"/sys/kernel/btf/{name}".encode(), base._handle)
+        handle = _library().btf__parse_split(encode_text(f"/sys/kernel/btf/{name}"), base._handle)
         return cls(handle, name, base) if handle else None
 
     def find(self, name: str, kind: Kind) -> int:
         """The number of the type of that name and kind; 0 if there is none."""
-        found: int = _library().btf__find_by_name_kind(self._handle, name.encode(), kind)
+        found: int = _library().btf__find_by_name_kind(self._handle, encode_text(name), kind)
         return max(found, 0)
 
     def record(self, number: int) -> Record:
@@ -157,7 +158,7 @@ class BtfFile:
 
     def has_string(self, text: str) -> bool:
         """Whether anything at all is called that: a quick no before a walk."""
-        needle = b"\0" + text.encode() + b"\0"
+        needle = b"\0" + encode_text(text) + b"\0"
         strings = ctypes.string_at(self._strings, self._strings_end - self._strings_start)
         return needle in strings or (self._base is not None and self._base.has_string(text))
 

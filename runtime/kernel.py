@@ -10,6 +10,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 
 from pytrace.grammar.host import HostError
+from pytrace.grammar.source import encode_text
 from pytrace.runtime.btf import KernelTypes
 from pytrace.runtime.btffile import Kind
 from pytrace.runtime.tracefs import Tracefs
@@ -57,7 +58,7 @@ class KernelSymbols:
         Raises:
             HostError: the kernel hides its addresses from us.
         """
-        name = symbol.encode()
+        name = encode_text(symbol)
         at = max(self._data.find(b" " + name + b"\n"), self._data.find(b" " + name + b"\t"))
         if at < 0 or not name:
             return None
@@ -156,10 +157,10 @@ class KernelFunctions:
             return False
         if self._list is None:
             return self._exists_unlisted(name, module)
-        line = b"\n" + name.encode()
+        line = b"\n" + encode_text(name)
         if module in ("", "vmlinux") and self._list.contains(line + b"\n"):
             return True
-        return module != "vmlinux" and self._list.contains(line + b" [" + (module.encode() + b"]" if module else b""))
+        return module != "vmlinux" and self._list.contains(line + b" [" + (encode_text(module) + b"]" if module else b""))
 
     def _exists_unlisted(self, name: str, module: str) -> bool:
         file = self._types.module(module)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 
+from pytrace.grammar.source import encode_text
 from pytrace.runtime.elf import ElfFile
 
 INSTRUCTION = 8  # bytes
@@ -34,7 +35,7 @@ def _extent(file: ElfFile, symbol: str) -> tuple[int, int] | None:
     table, names = file.section(".symtab"), file.section(".strtab")
     if table is None or names is None:
         return None
-    wanted, text = symbol.encode() + b"\0", bytes(file.contents(names))
+    wanted, text = encode_text(symbol) + b"\0", bytes(file.contents(names))
     for name, _, _, _, value, size in struct.iter_unpack("<IBBHQQ", file.contents(table)):
         if text.startswith(wanted, name):
             return value, size

@@ -285,7 +285,7 @@ C_TYPES = [
 KERNEL = [
     Rule(
         "cast.explicit",
-        '$p = (int8 *)"abc"; print((*$p, $p[1], *($p + 2), ((uint64)$p & 1) == 0, (bool)$p));',
+        '$s = "abc"; $p = (int8 *)$s; print((*$p, $p[1], *($p + 2), ((uint64)$p & 1) == 0, (bool)$p));',
         "(97, 98, 99, true, true)",
     ),
     Rule(

@@ -23,6 +23,7 @@ CALLS = [
     Said("err.call.argtype", "@x = lhist(1, pid, 2, 3);", "lhist() expects a int literal (int provided)", "pid"),
     Said("err.call.argtype", '@x = max(comm);', "max() only supports integer arguments (string provided)", "comm"),
     Said("err.call.strlen", f'$x = "{"a" * 1024}";', f"String is too long (over 1023 bytes): {'a' * 40}…", f'"{"a" * 1024}"', tags="lex.string.limit"),
+    Said("err.type.assign", 'print(pid ? cat("/x") : "no");', "'cat(\"/x\")' has no value", 'cat("/x")', tags="expr.ternary"),
     Said("err.type.assign", "print(1 + exit());", "'exit()' has no value", "exit()"),
     Said("err.type.assign", "if (print(1)) { }", "'print(1)' has no value", "print(1)"),
     Said("err.type.assign", "@x[clear(@y)] = 1; @y[1] = 1;", "'clear(@y)' has no value", "clear(@y)"),

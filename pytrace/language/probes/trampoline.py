@@ -45,7 +45,9 @@ class _Trampoline(Probe):
             place.lacking("err.ap.btf", f"No BTF found for {compose(module, function)}.", hints)
             return
         if is_wildcard(module) or is_wildcard(function):
-            found = self._wildcard(host, module or "*", function)
+            # each needs a program of its own, and of more than are allowed one is enough to say so
+            most = place.context.config.max_bpf_progs + 1
+            found = self._wildcard(host, module or "*", function, most)
             if not found:
                 place.vanished(compose(module, function))
         else:
@@ -58,7 +60,8 @@ class _Trampoline(Probe):
             return
         yield from map(self._target, found)
 
-    def _wildcard(self, host: Host, module: str, function: str) -> list[Prototype]:
+    def _wildcard(self, host: Host, module: str, function: str, most: int) -> list[Prototype]:
+        """The first `most` functions that match."""
         traceable = {name for _, name in host.kernel_functions()}
         in_module, is_function = matcher(module), matcher(function)
         names = [
@@ -66,7 +69,7 @@ class _Trampoline(Probe):
             for m, f in host.function_prototypes()
             if in_module(m) and is_function(f) and f in traceable and ".part." not in f
         ]
-        return [p for p in (host.function_prototype(f, m) for m, f in names) if p]
+        return [p for p in (host.function_prototype(f, m) for m, f in names[:most]) if p]
 
     def _hints(self, host: Host, module: str, function: str) -> tuple[str, ...]:
         if module and (elsewhere := host.function_prototype(function)):
