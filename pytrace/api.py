@@ -160,6 +160,17 @@ class Trace:
         for _ in self.outputs():
             pass
 
+    def events(self) -> Iterator[Output]:
+        """Run to the end: what the program itself sends (`printf`, `print`, …), as it happens.
+
+        Left out are the trace's own notes and the maps at the end; see `outputs`, `maps` and `losses` for those.
+        """
+        over = False
+        for output in self.outputs():
+            over = over or output.kind == "maps_follow"
+            if not over and output.kind not in ("attached_probes", "lost_events"):
+                yield output
+
     def outputs(self) -> Iterator[Output]:
         """Run the program (reference part 2, section 9.1): everything it shows, in order."""
         self.tracer.run_on_demand("begin")

@@ -115,3 +115,19 @@ def test_the_generators_make_programs() -> None:
     assert len(accepted) >= 10
     assert len({text.split(" ")[0] for text in accepted}) > 3
     assert len(REAL) > 100
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "point",
+    [
+        "tracepoint:syscalls:a\0b", "tracepoint:\udcff:*", "rawtracepoint:\udcff", "kprobe:\udcff", "fentry:\udcff",
+        "uprobe:/\udcff:main", "uprobe:/bin/bash:\udcff", "uprobe:/bin/bash\0:main", "usdt:/\udcff:x:y",
+        "uprobe:/dev/null:main", "uprobe:/tmp:main", "usdt:/etc/passwd:*",
+    ],
+)  # fmt: skip
+def test_names_that_nothing_has(point: str) -> None:
+    """Also on a real machine, which looks for them in files and asks the kernel."""
+    with pytest.raises(CompileError) as caught:
+        compile_text(f"{point} {{ @ = count(); }}")
+    check_messages(caught.value.diagnostics)
