@@ -245,9 +245,16 @@ class ExpressionGenerator(ComparisonGenerator):
 
         return replace(kind, space=space) if isinstance(kind, (Struct, Array)) else kind
 
+    def condition(self, node: Expr) -> Value:
+        """A condition; a literal string is true unless it is empty."""
+        constant = self.typed.constants.get(node)
+        if isinstance(constant, bytes):
+            return self.integer(int(bool(constant)))
+        return self.value(node)
+
     def ternary(self, node: Ternary) -> Value:
         """`a ? b : c`"""
-        condition = self.value(node.condition)
+        condition = self.condition(node.condition)
         then, otherwise = node.then or node.condition, node.otherwise
         return self.branch(condition, self.type_of(node), lambda: self.value(then), lambda: self.value(otherwise))
 

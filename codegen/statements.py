@@ -46,13 +46,6 @@ class StatementGenerator(LoopGenerator):
             self.builder.position_at_end(inside)
         self.body(self.typed.probe.body)
 
-    def condition(self, node: Expr) -> Value:
-        """A condition; a literal string is true unless it is empty."""
-        constant = self.typed.constants.get(node)
-        if isinstance(constant, bytes):
-            return self.integer(int(bool(constant)))
-        return self.value(node)
-
     def body(self, block: Block) -> None:
         """A block whose value nobody uses."""
         for statement in block.statements:

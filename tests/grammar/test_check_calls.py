@@ -18,12 +18,32 @@ CALLS = [
     Said("err.call.nargs", "@x = lhist(1);", "lhist() requires 4 arguments (1 provided)", "lhist(1)"),
     Said("err.call.nargs", "@a[1] = sum();", "sum() requires one argument (0 provided)", "sum()"),
     Said("err.call.argtype", "printf(5);", "printf() expects a string literal (int provided)", "5"),
-    Said("err.call.argtype", "printf($1);", "printf() expects a string literal (int provided)", "$1", hint="Use str($1) to treat $1 as a string", params=("5",), tags="param.pos.str"),
+    Said(
+        "err.call.argtype",
+        "printf($1);",
+        "printf() expects a string literal (int provided)",
+        "$1",
+        hint="Use str($1) to treat $1 as a string",
+        params=("5",),
+        tags="param.pos.str",
+    ),
     Said("err.call.argtype", "clear(5);", "clear() expects a map argument", "5"),
     Said("err.call.argtype", "@x = lhist(1, pid, 2, 3);", "lhist() expects a int literal (int provided)", "pid"),
-    Said("err.call.argtype", '@x = max(comm);', "max() only supports integer arguments (string provided)", "comm"),
-    Said("err.call.strlen", f'$x = "{"a" * 1024}";', f"String is too long (over 1023 bytes): {'a' * 40}…", f'"{"a" * 1024}"', tags="lex.string.limit"),
-    Said("err.type.assign", 'print(pid ? cat("/x") : "no");', "'cat(\"/x\")' has no value", 'cat("/x")', tags="expr.ternary"),
+    Said("err.call.argtype", "@x = max(comm);", "max() only supports integer arguments (string provided)", "comm"),
+    Said(
+        "err.call.strlen",
+        f'$x = "{"a" * 1024}";',
+        f"String is too long (over 1023 bytes): {'a' * 40}…",
+        f'"{"a" * 1024}"',
+        tags="lex.string.limit",
+    ),
+    Said(
+        "err.type.assign",
+        'print(pid ? cat("/x") : "no");',
+        "'cat(\"/x\")' has no value",
+        'cat("/x")',
+        tags="expr.ternary",
+    ),
     Said("err.type.assign", "print(1 + exit());", "'exit()' has no value", "exit()"),
     Said("err.type.assign", "if (print(1)) { }", "'print(1)' has no value", "print(1)"),
     Said("err.type.assign", "@x[clear(@y)] = 1; @y[1] = 1;", "'clear(@y)' has no value", "clear(@y)"),
@@ -32,13 +52,55 @@ CALLS = [
 
 FLOW = [
     Said("err.flow.jump", "break;", "'break' statement is not allowed outside of a loop", "break", tags="stmt.jump"),
-    Said("err.flow.jump", "if (1) { continue; }", "'continue' statement is not allowed outside of a loop", "continue", tags="stmt.jump"),
-    Said("err.flow.jump", "unroll (3) { break; }", "'break' statement is not allowed outside of a loop", "break", tags="stmt.unroll"),
-    Said("err.flow.jump", "for ($i : 0..3) { } break;", "'break' statement is not allowed outside of a loop", "break", tags="stmt.jump"),
-    Said("err.flow.unroll", "unroll (pid) { }", "unroll: the number of repetitions must be a literal", "pid", tags="stmt.unroll"),
-    Said("err.flow.unroll", "unroll (0) { }", "unroll minimum value is 1", "unroll (0) { }", tags="stmt.unroll diag.texts"),
-    Said("err.flow.unroll", "unroll (101) { }", "unroll maximum value is 100", "unroll (101) { }", tags="stmt.unroll diag.texts rt.limit.unroll"),
-    Said("err.comptime", "print(comptime pid);", "Unable to resolve comptime expression", "comptime pid", tags="comptime.expr"),
+    Said(
+        "err.flow.jump",
+        "if (1) { continue; }",
+        "'continue' statement is not allowed outside of a loop",
+        "continue",
+        tags="stmt.jump",
+    ),
+    Said(
+        "err.flow.jump",
+        "unroll (3) { break; }",
+        "'break' statement is not allowed outside of a loop",
+        "break",
+        tags="stmt.unroll",
+    ),
+    Said(
+        "err.flow.jump",
+        "for ($i : 0..3) { } break;",
+        "'break' statement is not allowed outside of a loop",
+        "break",
+        tags="stmt.jump",
+    ),
+    Said(
+        "err.flow.unroll",
+        "unroll (pid) { }",
+        "unroll: the number of repetitions must be a literal",
+        "pid",
+        tags="stmt.unroll",
+    ),
+    Said(
+        "err.flow.unroll",
+        "unroll (0) { }",
+        "unroll minimum value is 1",
+        "unroll (0) { }",
+        tags="stmt.unroll diag.texts",
+    ),
+    Said(
+        "err.flow.unroll",
+        "unroll (101) { }",
+        "unroll maximum value is 100",
+        "unroll (101) { }",
+        tags="stmt.unroll diag.texts rt.limit.unroll",
+    ),
+    Said(
+        "err.comptime",
+        "print(comptime pid);",
+        "Unable to resolve comptime expression",
+        "comptime pid",
+        tags="comptime.expr",
+    ),
 ]
 
 DISCARDED = "Return value discarded."
@@ -49,11 +111,29 @@ WARNINGS = [
     Said("warn.stmt.discard", '@m["a"] = 1; has_key(@m, "b");', DISCARDED, 'has_key(@m, "b")', tags="stmt.exprstmt"),
     Said("warn.stmt.discard", "1 + pid", DISCARDED, "1 + pid", tags="prog.block.trailing stmt.exprstmt"),
     Said("warn.stmt.discard", "if (pid) { cpu }", DISCARDED, "cpu", tags="stmt.exprstmt"),
-    Said("warn.flow.unreachable", "return; print(1);", "Unreachable statement.", "print(1);", tags="stmt.unreachable diag.texts"),
+    Said(
+        "warn.flow.unreachable",
+        "return; print(1);",
+        "Unreachable statement.",
+        "print(1);",
+        tags="stmt.unreachable diag.texts",
+    ),
     Said("warn.flow.unreachable", "exit(); print(1);", "Unreachable statement.", "print(1);", tags="stmt.unreachable"),
-    Said("warn.flow.unreachable", "for ($i : 0..3) { break; print(1) }", "Unreachable statement.", "print(1)", tags="stmt.unreachable"),
-    Said("warn.flow.while", "@n = 1; while (@n) { break; }", "While loops are deprecated and may be removed in the future.", "while (@n) { break; }", hint="range loop",
-         tags="stmt.while diag.texts"),
+    Said(
+        "warn.flow.unreachable",
+        "for ($i : 0..3) { break; print(1) }",
+        "Unreachable statement.",
+        "print(1)",
+        tags="stmt.unreachable",
+    ),
+    Said(
+        "warn.flow.while",
+        "@n = 1; while (@n) { break; }",
+        "While loops are deprecated and may be removed in the future.",
+        "while (@n) { break; }",
+        hint="range loop",
+        tags="stmt.while diag.texts",
+    ),
 ]
 
 
@@ -70,7 +150,17 @@ def test_warning(said: Said) -> None:
 @pytest.mark.tag("stmt.exprstmt", "stmt.discard", "expr.incdec")
 @pytest.mark.parametrize(
     "body",
-    ["@x++;", "--@x;", "$x = 1; $x--;", "_ = pid;", "@m[1] = 1; delete(@m, 1);", 'printf("x");', "@x++", "{ print(1); }", "if (pid) { @x++ }"],
+    [
+        "@x++;",
+        "--@x;",
+        "$x = 1; $x--;",
+        "_ = pid;",
+        "@m[1] = 1; delete(@m, 1);",
+        'printf("x");',
+        "@x++",
+        "{ print(1); }",
+        "if (pid) { @x++ }",
+    ],
 )
 def test_nothing_is_said_of(body: str) -> None:
     found = check(f"begin {{ {body} }}")
@@ -82,7 +172,9 @@ def test_one_mistake_gives_one_message() -> None:
     assert errors("print(UNKNOWN);") == ["Unknown identifier: 'UNKNOWN'"]
     assert errors("$x = $y + 1; print($x); @a[$x] = $x; @b = @a[1];") == ["Undefined or undeclared variable: $y"]
     assert errors("@x = count(1); print(@x); if (@x > 1) { }") == ["count() requires no arguments (1 provided)"]
-    assert errors('@a = sum("a"); print(@a + 1); @b[@a] = 1;') == ["sum() only supports integer arguments (string provided)"]
+    assert errors('@a = sum("a"); print(@a + 1); @b[@a] = 1;') == [
+        "sum() only supports integer arguments (string provided)"
+    ]
 
 
 @pytest.mark.tag("diag.format")

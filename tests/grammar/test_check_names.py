@@ -17,21 +17,72 @@ ERRORS = [
     Said("err.name.func", "foo(1);", "Unknown function: 'foo'", "foo(1)", tags="expr.call"),
     Said("err.name.func", "prinft(1);", "Unknown function: 'prinft'", "prinft(1)", hint="'printf'"),
     Said("err.name.var", "print($x);", "Undefined or undeclared variable: $x", "$x", tags="diag.texts scope.undefined"),
-    Said("err.name.var", "$count = 1; print($coumt);", "Undefined or undeclared variable: $coumt", "$coumt", hint="'$count'"),
-    Said("err.name.var", "if (1) { $x = 1; } print($x);", "Undefined or undeclared variable: $x", "$x", tags="scope.block"),
-    Said("err.name.var", "if (1) { $x = 1; } else { $x = 2; } print($x);", "Undefined or undeclared variable: $x", "$x", tags="scope.undefined"),
+    Said(
+        "err.name.var",
+        "$count = 1; print($coumt);",
+        "Undefined or undeclared variable: $coumt",
+        "$coumt",
+        hint="'$count'",
+    ),
+    Said(
+        "err.name.var",
+        "if (1) { $x = 1; } print($x);",
+        "Undefined or undeclared variable: $x",
+        "$x",
+        tags="scope.block",
+    ),
+    Said(
+        "err.name.var",
+        "if (1) { $x = 1; } else { $x = 2; } print($x);",
+        "Undefined or undeclared variable: $x",
+        "$x",
+        tags="scope.undefined",
+    ),
     Said("err.name.var", "{ $x = 1; } print($x);", "Undefined or undeclared variable: $x", "$x", tags="scope.block"),
-    Said("err.name.var", "for ($i : 0..2) { $x = $i; } print($x);", "Undefined or undeclared variable: $x", "$x", tags="scope.block"),
-    Said("err.name.var", "for ($i : 0..2) { } print($i);", "Undefined or undeclared variable: $i", "$i", tags="stmt.for.common"),
-    Said("err.name.var", "unroll (2) { $x = 1; } print($x);", "Undefined or undeclared variable: $x", "$x", tags="scope.block"),
+    Said(
+        "err.name.var",
+        "for ($i : 0..2) { $x = $i; } print($x);",
+        "Undefined or undeclared variable: $x",
+        "$x",
+        tags="scope.block",
+    ),
+    Said(
+        "err.name.var",
+        "for ($i : 0..2) { } print($i);",
+        "Undefined or undeclared variable: $i",
+        "$i",
+        tags="stmt.for.common",
+    ),
+    Said(
+        "err.name.var",
+        "unroll (2) { $x = 1; } print($x);",
+        "Undefined or undeclared variable: $x",
+        "$x",
+        tags="scope.block",
+    ),
     Said("err.name.var", "$x++;", "Undefined or undeclared variable: $x", "$x", tags="expr.incdec.type"),
     Said("err.name.var", "$x += 1;", "Undefined or undeclared variable: $x", "$x"),
-    Said("err.name.var", "begin { $x = 1; } begin { print($x); }", "Undefined or undeclared variable: $x", "$x", tags="scope.block"),
+    Said(
+        "err.name.var",
+        "begin { $x = 1; } begin { print($x); }",
+        "Undefined or undeclared variable: $x",
+        "$x",
+        tags="scope.block",
+    ),
     Said("err.name.var", "begin / $x / { $x = 1; }", "Undefined or undeclared variable: $x", "$x"),
     Said("err.name.shadow", "$x = 1; let $x = 2;", SHADOW, "$x", (("$x", DECLARED),), tags="scope.noshadow"),
-    Said("err.name.shadow", "let $x = 1; if (1) { let $x = 2; }", SHADOW, "$x", (("$x", DECLARED),), tags="scope.noshadow"),
+    Said(
+        "err.name.shadow",
+        "let $x = 1; if (1) { let $x = 2; }",
+        SHADOW,
+        "$x",
+        (("$x", DECLARED),),
+        tags="scope.noshadow",
+    ),
     Said("err.name.shadow", "$x = 1; for ($x : 0..2) { }", SHADOW, "$x", (("$x", DECLARED),), tags="scope.noshadow"),
-    Said("err.name.shadow", "for ($x : 0..2) { let $x = 1; }", SHADOW, "$x", (("$x", DECLARED),), tags="scope.noshadow"),
+    Said(
+        "err.name.shadow", "for ($x : 0..2) { let $x = 1; }", SHADOW, "$x", (("$x", DECLARED),), tags="scope.noshadow"
+    ),
     Said("err.name.map", "begin { @a[1] = 1; print(@b); }", "Undefined map: @b", "@b", tags="diag.texts"),
     Said("err.name.map", "clear(@x);", "Undefined map: @x", "@x"),
     Said("err.name.map", "@abc[1] = 1; delete(@abd, 1);", "Undefined map: @abd", "@abd", hint="'@abc'"),
@@ -40,37 +91,125 @@ ERRORS = [
     Said("err.name.type", "let $x: nosuch;", 'Cannot resolve unknown type "nosuch"', "nosuch"),
     Said("err.name.type", "let $x: unit32;", 'Cannot resolve unknown type "unit32"', "unit32", hint="uint32"),
     Said("err.name.type", "$x = (nosuch *)5;", 'Cannot resolve unknown type "nosuch"', "nosuch *"),
-    Said("err.name.type", "print(((struct nosuch *)5)->x);", 'Cannot resolve unknown type "struct nosuch"', "struct nosuch *", tags="type.struct.errors"),
-    Said("err.name.type", "print(sizeof(struct nosuch));", 'Cannot resolve unknown type "struct nosuch"', "struct nosuch"),
-    Said("err.name.struct-field", "print(curtask->nosuch);", "Struct/union of type 'struct task_struct' does not contain a field named 'nosuch'",
-         "curtask->nosuch", tags="diag.texts type.struct.errors"),
-    Said("err.name.struct-field", "print(curtask->real_parent.pidd);", "Struct/union of type 'struct task_struct' does not contain a field named 'pidd'",
-         "curtask->real_parent.pidd", hint="'pid'"),
-    Said("err.name.struct-field", "print(pid.x);", "Can not access field 'x' on expression of type 'uint32'", "pid.x", tags="type.struct.errors"),
-    Said("err.name.struct-field", "$r = (a = 1); print($r.b);", "Struct/union of type 'record { .a = int8 }' does not contain a field named 'b'", "$r.b"),
+    Said(
+        "err.name.type",
+        "print(((struct nosuch *)5)->x);",
+        'Cannot resolve unknown type "struct nosuch"',
+        "struct nosuch *",
+        tags="type.struct.errors",
+    ),
+    Said(
+        "err.name.type", "print(sizeof(struct nosuch));", 'Cannot resolve unknown type "struct nosuch"', "struct nosuch"
+    ),
+    Said(
+        "err.name.struct-field",
+        "print(curtask->nosuch);",
+        "Struct/union of type 'struct task_struct' does not contain a field named 'nosuch'",
+        "curtask->nosuch",
+        tags="diag.texts type.struct.errors",
+    ),
+    Said(
+        "err.name.struct-field",
+        "print(curtask->real_parent.pidd);",
+        "Struct/union of type 'struct task_struct' does not contain a field named 'pidd'",
+        "curtask->real_parent.pidd",
+        hint="'pid'",
+    ),
+    Said(
+        "err.name.struct-field",
+        "print(pid.x);",
+        "Can not access field 'x' on expression of type 'uint32'",
+        "pid.x",
+        tags="type.struct.errors",
+    ),
+    Said(
+        "err.name.struct-field",
+        "$r = (a = 1); print($r.b);",
+        "Struct/union of type 'record { .a = int8 }' does not contain a field named 'b'",
+        "$r.b",
+    ),
     Said("err.name.enum", "print((enum nosuch)5);", 'Cannot resolve unknown type "enum nosuch"', "enum nosuch"),
-    Said("err.name.enum", "print((enum pid_type)9);", "Enum: pid_type doesn't contain a variant value of 9", "(enum pid_type)9"),
-    Said("err.builtin.retval", "print(retval);", "The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fentry' probes", "retval"),
-    Said("err.builtin.retval", "tracepoint:sched:sched_switch { print(retval); }",
-         "The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fentry' probes (try to use args.ret instead)", "retval"),
-    Said("err.builtin.argN", "print(arg0);", "The arg0 builtin can only be used with 'kprobes', 'uprobes' and 'usdt' probes", "arg0"),
-    Said("err.builtin.args", "print(args.x);",
-         "The args builtin can only be used with tracepoint, rawtracepoint, fentry/fexit, and uprobe probes (begin used here)", "args"),
+    Said(
+        "err.name.enum",
+        "print((enum pid_type)9);",
+        "Enum: pid_type doesn't contain a variant value of 9",
+        "(enum pid_type)9",
+    ),
+    Said(
+        "err.builtin.retval",
+        "print(retval);",
+        "The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fentry' probes",
+        "retval",
+    ),
+    Said(
+        "err.builtin.retval",
+        "tracepoint:sched:sched_switch { print(retval); }",
+        "The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fentry' probes (try to use args.ret instead)",
+        "retval",
+    ),
+    Said(
+        "err.builtin.argN",
+        "print(arg0);",
+        "The arg0 builtin can only be used with 'kprobes', 'uprobes' and 'usdt' probes",
+        "arg0",
+    ),
+    Said(
+        "err.builtin.args",
+        "print(args.x);",
+        "The args builtin can only be used with tracepoint, rawtracepoint, fentry/fexit, and uprobe probes (begin used here)",
+        "args",
+    ),
     Said("err.builtin.ctx", "print(ctx);", "The ctx builtin can not be used with 'begin' probes", "ctx"),
-    Said("err.builtin.in-for", "tracepoint:sched:sched_switch { for ($i : 0..2) { print(args.prev_pid); } }", "'args' builtin is not allowed in a for-loop", "args",
-         tags="stmt.for.common"),
-    Said("err.call.unsafe", 'system("ls");', "system() is an unsafe function being used in safe mode", 'system("ls")', hint="--unsafe"),
-    Said("err.type.common", "tracepoint:sched:sched_switch { print(args.common_pid); }", "Common tracepoint field 'common_pid' can not be read by a program",
-         "args.common_pid"),
+    Said(
+        "err.builtin.in-for",
+        "tracepoint:sched:sched_switch { for ($i : 0..2) { print(args.prev_pid); } }",
+        "'args' builtin is not allowed in a for-loop",
+        "args",
+        tags="stmt.for.common",
+    ),
+    Said(
+        "err.call.unsafe",
+        'system("ls");',
+        "system() is an unsafe function being used in safe mode",
+        'system("ls")',
+        hint="--unsafe",
+    ),
+    Said(
+        "err.type.common",
+        "tracepoint:sched:sched_switch { print(args.common_pid); }",
+        "Common tracepoint field 'common_pid' can not be read by a program",
+        "args.common_pid",
+    ),
     Said("err.feature", "print(typeinfo(pid));", "typeinfo is not supported yet", "typeinfo(pid)"),
-    Said("err.feature", "import \"x.bt\";", "import is not allowed inside a block", 'import "x.bt";'),
+    Said("err.feature", 'import "x.bt";', "import is not allowed inside a block", 'import "x.bt";'),
 ]
 
 WARNINGS = [
-    Said("warn.name.unassigned", "let $x; print((1, $x)); $x = 1;", "Variable used before it was assigned: $x", "$x", tags="scope.warnings diag.texts"),
-    Said("warn.name.unassigned", "let $x;", "Variable $x was never assigned to.", "$x", tags="scope.warnings diag.texts"),
-    Said("warn.name.map-unused", "let @a = hash(5); begin { }", "Unused map: @a", "let @a = hash(5);", tags="diag.texts map.decl"),
-    Said("warn.param.empty", "print($3);", "Positional parameter $3 is empty or not provided. ", "$3", params=("a", "b"), tags="param.pos"),
+    Said(
+        "warn.name.unassigned",
+        "let $x; print((1, $x)); $x = 1;",
+        "Variable used before it was assigned: $x",
+        "$x",
+        tags="scope.warnings diag.texts",
+    ),
+    Said(
+        "warn.name.unassigned", "let $x;", "Variable $x was never assigned to.", "$x", tags="scope.warnings diag.texts"
+    ),
+    Said(
+        "warn.name.map-unused",
+        "let @a = hash(5); begin { }",
+        "Unused map: @a",
+        "let @a = hash(5);",
+        tags="diag.texts map.decl",
+    ),
+    Said(
+        "warn.param.empty",
+        "print($3);",
+        "Positional parameter $3 is empty or not provided. ",
+        "$3",
+        params=("a", "b"),
+        tags="param.pos",
+    ),
 ]
 
 
@@ -96,10 +235,10 @@ def test_what_is_missing_is_named(text: str) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        "if (1) { $a = 1; } $a = \"text\"; print($a);",
+        'if (1) { $a = 1; } $a = "text"; print($a);',
         "for ($i : 0..2) { } for ($i : 0..3) { } $i = 1;",
         "$x = { let $y = 1; $y + 1 }; let $y = 2; print(($x, $y));",
-        "if (1) { let $x = 1; } else { let $x = \"s\"; }",
+        'if (1) { let $x = 1; } else { let $x = "s"; }',
         "let $x; if (1) { $x = 1; } print($x);",
         "$p = curtask; { $p = curtask; } print($p->pid);",
     ],
@@ -115,7 +254,18 @@ def test_macros_that_are_no_expressions() -> None:
 
     class Host(FakeHost):
         def c_definitions(self, text: str) -> CDefinitions:
-            return CDefinitions(macros={"GOOD": "(1+2)", "USES": "GOOD*2", "BAD": "do{", "EMPTY": "", "A": "B+1", "B": "A", "NAME": '"text"', "WORD": "comm"})
+            return CDefinitions(
+                macros={
+                    "GOOD": "(1+2)",
+                    "USES": "GOOD*2",
+                    "BAD": "do{",
+                    "EMPTY": "",
+                    "A": "B+1",
+                    "B": "A",
+                    "NAME": '"text"',
+                    "WORD": "comm",
+                }
+            )
 
     def said(body: str) -> list[str]:
         return check(f"#define GOOD 1\nbegin {{ {body} }}", host=Host()).errors
