@@ -160,7 +160,8 @@ class KernelFunctions:
         line = b"\n" + encode_text(name)
         if module in ("", "vmlinux") and self._list.contains(line + b"\n"):
             return True
-        return module != "vmlinux" and self._list.contains(line + b" [" + (encode_text(module) + b"]" if module else b""))
+        where = encode_text(module) + b"]" if module else b""
+        return module != "vmlinux" and self._list.contains(line + b" [" + where)
 
     def _exists_unlisted(self, name: str, module: str) -> bool:
         file = self._types.module(module)

@@ -143,13 +143,16 @@ def test_fentry_wildcards(command: str) -> None:
     assert {probe for probe, _ in maps["@out"]} == {"fexit:vmlinux:do_mkdirat"}
 
 
+# A function that is hit all the time with a kprobe and a trampoline on it at once: when both go, 6.12 under TCG has
+# jumped to address 0 (seen once). So one kind at a time.
 @tag("probe.pid", "cli.p-filter")
-def test_kernel_probes_of_one_process() -> None:
+@pytest.mark.parametrize("kinds", [("kprobe", "kretprobe"), ("fentry", "fexit")])
+def test_kernel_probes_of_one_process(kinds: tuple[str, str]) -> None:
+    entry, back = kinds
     process = subprocess.Popen(["cat", "/dev/zero"], stdout=subprocess.DEVNULL)
     try:
         maps = run(
-            "kprobe:vfs_read { @k[pid] = count(); } kretprobe:vfs_read { @r[pid] = count(); }"
-            "fentry:vfs_read { @f[pid] = count(); } fexit:vfs_read { @x[pid] = count(); }"
+            f"{entry}:vfs_read {{ @in[pid] = count(); }} {back}:vfs_read {{ @out[pid] = count(); }}"
             "interval:ms:300 { @i = count(); exit(); }",
             pid=process.pid,
         ).maps
@@ -157,7 +160,7 @@ def test_kernel_probes_of_one_process() -> None:
         process.kill()
         process.wait()
     assert maps.pop("@i") >= 1  # the timer goes on until the tracer has read of the exit
-    assert {name: set(keys) for name, keys in maps.items()} == {name: {process.pid} for name in maps}
+    assert {name: set(keys) for name, keys in maps.items()} == {"@in": {process.pid}, "@out": {process.pid}}
 
 
 @tag("err.ap.nomatch", "err.builtin.args-resolve")

@@ -132,7 +132,9 @@ def qemu_command(kernel: Kernel, job: Job, here: Path, outputs: Sequence[int]) -
     if has_kvm():
         argv += ["-accel", "kvm", "-cpu", "host"]
     else:
-        argv += ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max"]
+        # one thread for all CPUs: with one each, a CPU sometimes executes half of an instruction that the kernel is
+        # patching on another, and the guest dies of it when a busy function loses its kprobe or trampoline
+        argv += ["-accel", "tcg,thread=single,tb-size=512", "-cpu", "max"]
     argv += ["-smp", str(job.cpus), "-m", str(job.memory)]
     argv += ["-kernel", f"{kernel.folder}/vmlinux", "-initrd", f"{here}/initrd"]
     argv += ["-serial", f"file:{here}/console"]
