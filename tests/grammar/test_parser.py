@@ -92,7 +92,6 @@ def test_config() -> None:
     assert problem("config = { a = 1 };").code == "err.syntax.expected"
 
 
-@tag("prog.import.root")
 def test_import() -> None:
     assert program('import "a/b.bt";').imports[0].path == b"a/b.bt"
     assert problem('import "a.bt" begin { }').message == "expected ';'"
@@ -108,7 +107,6 @@ def test_map_declarations() -> None:
     assert (second.map.name, second.kind, second.entries) == ("", "lruhash", 16)
 
 
-@tag("macro.def")
 def test_macros() -> None:
     (item,) = program("macro add($x, @m, y) { $x += y; $x }").items
     assert isinstance(item, nodes.Macro)
@@ -119,12 +117,11 @@ def test_macros() -> None:
     assert problem("macro m(1) { }").code == "err.syntax.expected"
 
 
-@tag("macro.hygiene", "lex.builtin-names")
+@tag("lex.builtin-names")
 def test_builtin_word_is_no_macro_parameter() -> None:
     assert problem("macro m(a, pid) { }").code == "err.macro.hygiene"
 
 
-@tag("fn.def")
 def test_functions() -> None:
     (item,) = program("fn f($a: uint64, $b: struct foo *): typeof($a) { return $a; }").items
     assert isinstance(item, nodes.Function)
@@ -231,7 +228,7 @@ def test_discard() -> None:
     assert shape(statement("$x = _;")) == "$x=_;"
 
 
-@tag("stmt.return", "stmt.jump", "stmt.exprstmt", "prog.import.stmt")
+@tag("stmt.return", "stmt.jump", "stmt.exprstmt")
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
