@@ -16,6 +16,7 @@ from pytrace.grammar.spec import REGISTRY
 from pytrace.listing import list_probes
 from pytrace.runtime.attach import AttachError
 from pytrace.runtime.host import LiveHost
+from tests.busy import every_cpu_busy
 from tests.e2e.programs import run
 
 pytestmark = pytest.mark.root
@@ -153,11 +154,17 @@ def test_intervals_fire_on_time_on_one_cpu() -> None:
 
 @tag("probe.profile", "probe.profile.cpus", "bi.ctx")
 def test_profile_fires_on_every_cpu() -> None:
-    maps = counts("profile:hz:99 { @[cpu] = count(); @period = ctx.sample_period } interval:s:1 { exit(); }")
-    assert set(maps["@"]) == os.sched_getaffinity(0) or len(maps["@"]) == os.cpu_count()
-    # a CPU that its hypervisor takes away for a while misses ticks: 25 of 99 were seen, with bpftrace too
-    assert all(5 <= n <= 110 for n in maps["@"].values())
-    assert max(maps["@"].values()) >= 80
+    # a CPU that its hypervisor takes away misses ticks (25 of 99 were seen, with bpftrace too), one that nobody needs
+    # most of all: so keep all busy, and look at several seconds for each to have had a good one
+    best: dict[int, int] = {}
+    with every_cpu_busy():
+        for _ in range(8):
+            maps = counts("profile:hz:99 { @[cpu] = count(); @period = ctx.sample_period } interval:s:1 { exit(); }")
+            assert max(maps["@"].values()) <= 110
+            best = {cpu: max(best.get(cpu, 0), maps["@"].get(cpu, 0)) for cpu in os.sched_getaffinity(0)}
+            if min(best.values()) >= 50:
+                break
+    assert min(best.values()) >= 50
     assert maps["@period"] == pytest.approx(1e9 / 99, rel=0.01)
 
 

@@ -32,6 +32,7 @@ from pytrace.runtime.attach_multi import UPROBE_MULTI, FileGroup, KernelGroup, g
 from pytrace.runtime.process import Child
 from pytrace.runtime.reasons import describe
 from pytrace.runtime.tracer import Tracer
+from tests.busy import every_cpu_busy
 from tests.runtime.objects import Code, count, counters, map_spec, note, ring, send, tracer
 
 COUNTERS = map_spec("counters", "array", entries=4)
@@ -166,9 +167,15 @@ class TestKinds:
         assert counters(run)[0] == 12
 
     def test_every_cpu_has_its_timer(self, started: Callable[..., Tracer]) -> None:
-        run = started(Code("p", "perf_event", count("counters"), (CPU_CLOCK,)))
-        time.sleep(1)
-        assert 0.5 < counters(run)[0] / (100 * len(cpus.online())) < 1.5
+        # a CPU that its hypervisor takes away misses ticks, one that nobody needs most of all
+        with every_cpu_busy():
+            run = started(Code("p", "perf_event", count("counters"), (CPU_CLOCK,)))
+            time.sleep(1)
+            counted, seconds, wanted = counters(run)[0], 1, 100 * len(cpus.online())
+            while counted < 0.75 * wanted * seconds and seconds < 8:
+                time.sleep(1)
+                counted, seconds = counters(run)[0], seconds + 1
+        assert 0.75 < counted / (wanted * seconds) < 1.5
 
     def test_a_timer_on_one_cpu_by_period(self, started: Callable[..., Tracer]) -> None:
         place = PerfEventAttach("interval:ms:10", 1, 0, 10_000_000, every_cpu=False, per_process=False)
