@@ -17,7 +17,7 @@ from pytrace.grammar.plan import MapSpec, PlanBuilder
 from pytrace.grammar.promote import is_scalar, settled
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import Aggregation, Context, Registry
-from pytrace.grammar.types import BOOL, INT64, NONE, UINT32, UINT64, Aggregate, Space, Type, round_up, size_of
+from pytrace.grammar.types import INT64, NONE, UINT32, UINT64, Aggregate, Space, Type, round_up, size_of
 from pytrace.grammar.typing import Binding, ProgramTypes, TypedProbe
 
 BPF_ANY = 0
@@ -313,7 +313,3 @@ class MapAccess(Emitter):
         self.when(missing, insert)
         cell = self.builder.load(place, typ=PTR)
         self.when(self.not_null(cell), lambda: feature.update(self, Slot(cell, 8 * feature.words), arguments))
-
-    def is_present(self, element: Element) -> Value:
-        """Whether an element exists."""
-        return Value(BOOL, self.not_null(self.find(element)).raw)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from pytrace.grammar import promote as rules
 from pytrace.grammar.diagnostics import Diagnostics, Label, did_you_mean
 from pytrace.grammar.nodes import (
     Block,
@@ -14,7 +13,6 @@ from pytrace.grammar.nodes import (
     For,
     If,
     Map,
-    MapElement,
     Node,
     TupleExpr,
     TypeName,
@@ -344,17 +342,8 @@ class Checker:
             return None if have <= size_of(to) <= 8 else f"Cannot cast from '{value}' to '{to}'"
         return None if have == size_of(to) else f"Cannot cast from '{value}' to '{to}'"
 
-    def element_key(self, element: Map | MapElement) -> Expr | None:
-        """The key of a map element; None for a scalar map."""
-        return element.key if isinstance(element, MapElement) else None
-
 
 def shortened(text: str, most: int = 40) -> str:
     """A piece of the program for use in a message."""
     text = " ".join(text.split())
     return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def settle(kind: Type) -> Type:
-    """See `promote.settled`."""
-    return rules.settled(kind)

@@ -21,7 +21,6 @@ from pytrace.grammar.types import (
     Tuple,
     Type,
     Void,
-    size_of,
 )
 
 
@@ -201,8 +200,3 @@ def arithmetic_type(op: str, left: Type, right: Type) -> Int:
     signed = is_signed(left) or is_signed(right)
     space = next((t.space for t in (left, right) if isinstance(t, Int) and t.space is not Space.NONE), Space.NONE)
     return Int(8, signed, False, space)
-
-
-def same_bytes(a: Type, b: Type) -> bool:
-    """Whether two types have the same size and may stand for the same bytes."""
-    return size_of(a) == size_of(b)

@@ -134,11 +134,6 @@ class LiveHost:
                 self._symbols[path] = file.symbols()
         return self._symbols[path]
 
-    def find_symbols(self, path: str, name: str, objects: bool = False) -> Sequence[Symbol]:
-        """The function symbols (or data objects) of one name; much quicker than `symbols` in large files."""
-        with ElfFile(path) as file:
-            return file.find(name, objects)
-
     def user_variable(self, path: str, name: str, offset: int) -> UserVariable | None:
         """See `Host`."""
         with ElfFile(path) as file:
