@@ -100,7 +100,8 @@ class UsdtLocation:
 class CDefinitions:
     """What the C front end made of the program's C lines and definitions.
 
-    `macros` maps the names of object-like macros to their replacement text; `errors` are its complaints.
+    `macros` maps the names of object-like macros to their replacement text; `errors` are its complaints;
+    `headers` are the files it read.
     """
 
     structs: dict[str, Struct] = field(default_factory=dict)
@@ -110,6 +111,7 @@ class CDefinitions:
     enumerators: dict[str, tuple[EnumType, int]] = field(default_factory=dict)
     macros: dict[str, str] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
 
 
 class Host(TypeSource, Protocol):

@@ -12,11 +12,12 @@ from dataclasses import field, replace
 from types import TracebackType
 from typing import Any
 
-from pytrace.compilation import Compilation, compile_text
+from pytrace.compilation import Compilation, compile_text, live_host
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.diagnostics import Diagnostic
 from pytrace.grammar.plan import OnDemand, Plan, UprobeAttach
 from pytrace.grammar.spec import REGISTRY, Output
+from pytrace.objectcache import ObjectCache
 from pytrace.options import Options
 from pytrace.runtime import clocks
 from pytrace.runtime.privileges import check_privileges
@@ -83,7 +84,10 @@ class Trace:
 
     def __enter__(self) -> Trace:
         check_privileges()
-        self.compilation = compile_text(self._text, self._name, self.options)
+        text, name, options = self._text, self._name, self.options
+        self.compilation = ObjectCache().compilation(
+            text, name, options, lambda: live_host(options), lambda host: compile_text(text, name, options, host)
+        )
         try:
             self._open()
         except BaseException:

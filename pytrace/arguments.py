@@ -52,6 +52,7 @@ class Arguments:
     unsafe: bool = False
     dry_run: bool = False
     strict: bool = False
+    cache: bool = True
     stages: frozenset[str] = frozenset()
 
     @property
@@ -175,6 +176,7 @@ OPTIONS = (
     Option(("-v", "--verbose"), "", "say more; with -l show the parameters of probes", _flag(verbose=True)),
     Option(("--unsafe",), "", "allow functions that change the system", _flag(unsafe=True)),
     Option(("--dry-run",), "", "compile, load and attach, then exit", _flag(dry_run=True)),
+    Option(("--no-cache",), "", "compile the program even if that was done before", _flag(cache=False)),
     Option(("--strict",), "", "exit with status 1 if anything was lost", _flag(strict=True)),
     Option(("-k", "--warnings"), "", "also report failing memory reads and map lookups", _helper_errors),
     Option(("--no-warnings",), "", "no warnings", _flag(warnings=False)),

@@ -6,16 +6,16 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import field
+from typing import TYPE_CHECKING
 
-from pytrace.grammar import analyse
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.diagnostics import Diagnostic, Diagnostics
-from pytrace.grammar.host import Host
 from pytrace.grammar.plan import Plan
-from pytrace.grammar.settings import effective_config
 from pytrace.grammar.source import Source
-from pytrace.grammar.spec import REGISTRY, Context
 from pytrace.options import Options
+
+if TYPE_CHECKING:
+    from pytrace.grammar.host import Host
 
 # The parser allows trees 300 levels deep, and a pass may take several calls for each level.
 RECURSION_LIMIT = 10_000
@@ -36,9 +36,13 @@ def compile_text(
     text: str, name: str = "stdin", options: Options | None = None, host: Host | None = None
 ) -> Compilation:
     """Compile a program for a machine (by default this one). Raises CompileError."""
-    # features register themselves when they are imported, and the code generator loads LLVM
+    # Not at the top: a run of a program that is compiled already needs none of this. Features register themselves
+    # when they are imported, and the code generator loads LLVM.
     import pytrace.language  # noqa: F401
     from pytrace.codegen.compiler import compile_program
+    from pytrace.grammar import analyse
+    from pytrace.grammar.settings import effective_config
+    from pytrace.grammar.spec import REGISTRY, Context
     from pytrace.language.functions.options import check_options
 
     sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))

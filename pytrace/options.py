@@ -12,7 +12,8 @@ class Options:
     `parameters` are `$1`, `$2`, …; `named` the options after `--` (`--name=value` as given). `pid` restricts to a
     process, `command` is run and traced (`-c`). `environment` overrides the script's config block
     (`BPFTRACE_…` variables). `include` and `include_dirs` are for the C front end. `stages` are those of `-d`.
-    `strict` makes any loss an error. `values` gives outputs their Python values besides their text.
+    `strict` makes any loss an error. `values` gives outputs their Python values besides their text. `cache` lets
+    compiled programs be kept and used again.
     """
 
     parameters: tuple[str, ...] = ()
@@ -30,3 +31,4 @@ class Options:
     verbose: bool = False
     strict: bool = False
     values: bool = True
+    cache: bool = True

@@ -51,6 +51,7 @@ def options_of(arguments: Arguments) -> Options:
         stages=arguments.stages,
         verbose=arguments.verbose,
         strict=arguments.strict,
+        cache=arguments.cache,
         values=False,
     )
 

@@ -201,6 +201,7 @@ class _Reader:
             found.enumerators,
             found.macros,
             tuple(_message(d) for d in unit.diagnostics if d.severity >= 3),
+            tuple({str(i.include.name): None for i in unit.get_includes() if not _is_builtin(str(i.include.name))}),
         )
 
     @staticmethod
@@ -296,6 +297,11 @@ class _Reader:
                 yield Member(name, converted, start, bits, text=text)
             else:
                 yield Member(name, converted, bit // 8, text=text)
+
+
+def _is_builtin(header: str) -> bool:
+    """Whether a header is one of those that we give the compiler ourselves."""
+    return os.path.dirname(header) == _HERE and os.path.basename(header) in _BUILTIN_HEADERS
 
 
 def _declaration(field: Any) -> str:

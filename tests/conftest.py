@@ -8,6 +8,9 @@ import pytest
 
 pytest_plugins = ["tests.conformance.plugin", "pytester"]
 
+# Tests compile what they run, whatever an earlier run left; those of the cache itself name a folder of their own.
+os.environ["PYTRACE_CACHE_DIR"] = "/dev/null/nowhere"
+
 # What the compiler sets; hypothesis complains when that happens in the middle of a test.
 sys.setrecursionlimit(10_000)
 
