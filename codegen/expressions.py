@@ -241,7 +241,7 @@ class ExpressionGenerator(ComparisonGenerator):
 
     def placed(self, kind: Type, space: Space) -> Type:
         """A struct or array type, with the memory it lies in."""
-        from dataclasses import replace
+        from pytrace.grammar.data import replace
 
         return replace(kind, space=space) if isinstance(kind, (Struct, Array)) else kind
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import cast
 
 from pytrace.grammar.check_expressions import ExpressionChecker
+from pytrace.grammar.data import replace
 from pytrace.grammar.nodes import (
     Assign,
     Binary,

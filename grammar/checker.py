@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
+from pytrace.grammar.data import replace
 from pytrace.grammar.diagnostics import Diagnostics, Label, did_you_mean
 from pytrace.grammar.nodes import (
     Block,

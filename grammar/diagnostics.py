@@ -8,10 +8,9 @@ section 13.1.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import field
 from enum import Enum
 
-from pytrace.grammar.data import dataclass
+from pytrace.grammar.data import dataclass, field
 from pytrace.grammar.source import Span
 
 

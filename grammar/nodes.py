@@ -7,9 +7,8 @@ Nodes compare by identity, so they can be keys of the side tables in which passe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 
-from pytrace.grammar.data import dataclass
+from pytrace.grammar.data import dataclass, fields
 from pytrace.grammar.source import Span
 
 

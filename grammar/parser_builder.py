@@ -7,10 +7,10 @@ the children in order: lexemes, punctuation included, and nodes that are built a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from pytrace.grammar import nodes
+from pytrace.grammar.data import replace
 from pytrace.grammar.diagnostics import Label
 from pytrace.grammar.lexeme import Lexeme, SyntaxProblem
 from pytrace.grammar.nodes import Node

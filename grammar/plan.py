@@ -8,11 +8,10 @@ data: it can be pickled and used again with the object it was made with.
 
 from __future__ import annotations
 
-from dataclasses import field
 from typing import Any
 
 from pytrace.grammar.config import Config
-from pytrace.grammar.data import dataclass
+from pytrace.grammar.data import dataclass, field
 from pytrace.grammar.layout import Decoder, Layout, decoder
 from pytrace.grammar.source import Span
 from pytrace.grammar.types import round_up

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from pytrace.grammar.data import replace
 from pytrace.grammar.types import (
     INT64,
     Aggregate,

@@ -7,10 +7,10 @@ environment it raises `SettingError`, because there is no place to point at.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
 
 from pytrace.grammar import nodes
 from pytrace.grammar.config import Config
+from pytrace.grammar.data import fields, replace
 from pytrace.grammar.diagnostics import Diagnostics, did_you_mean
 from pytrace.grammar.literals import LiteralError, parse_integer
 

@@ -7,9 +7,8 @@ every byte sequence is a legal source and `encode_text` gives the original bytes
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import field
 
-from pytrace.grammar.data import dataclass
+from pytrace.grammar.data import dataclass, field
 
 
 def decode_text(data: bytes) -> str:

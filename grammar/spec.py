@@ -6,14 +6,12 @@ from a class here. Passes and code generation know features only through these c
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import field
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from pytrace.grammar.attachpoint import AttachPoint
 from pytrace.grammar.config import Config
-from pytrace.grammar.data import dataclass
+from pytrace.grammar.data import dataclass, field
 from pytrace.grammar.diagnostics import Diagnostics
 from pytrace.grammar.emit import Emit, Slot, Value
 from pytrace.grammar.host import Host
@@ -165,6 +163,8 @@ class Feature:
     @classmethod
     def doc(cls) -> str:
         """The manual entry."""
+        import inspect  # only the manual needs it, and it is slow to load
+
         return inspect.getdoc(cls) or ""
 
     @classmethod

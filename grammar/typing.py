@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field
-
-from pytrace.grammar.data import dataclass
+from pytrace.grammar.data import dataclass, field
 from pytrace.grammar.host import CDefinitions, Host
 from pytrace.grammar.nodes import Expr, For, MapDeclaration, Node, Probe, Variable
 from pytrace.grammar.source import Span

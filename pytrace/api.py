@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field, replace
 from types import TracebackType
 from typing import Any
 
 from pytrace.compilation import Compilation, compile_text, live_host
-from pytrace.grammar.data import dataclass
+from pytrace.grammar.data import dataclass, field, replace
 from pytrace.grammar.diagnostics import Diagnostic
 from pytrace.grammar.plan import OnDemand, Plan, UprobeAttach
 from pytrace.grammar.spec import REGISTRY, Output

@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import field, replace
 
-from pytrace.grammar.data import dataclass
+from pytrace.grammar.data import dataclass, field, replace
 
 MAX_PID = 4194304  # PID_MAX_LIMIT (include/linux/threads.h)
 STAGES = ("ast", "types", "plan", "codegen", "codegen-opt", "asm", "libbpf", "verifier")

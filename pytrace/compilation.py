@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import field
 from typing import TYPE_CHECKING
 
-from pytrace.grammar.data import dataclass
+from pytrace.grammar.data import dataclass, field
 from pytrace.grammar.diagnostics import Diagnostic, Diagnostics
 from pytrace.grammar.plan import Plan
 from pytrace.grammar.source import Source

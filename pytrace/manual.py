@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 import pytrace.language  # noqa: F401  (features register themselves)
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.spec import (
     REGISTRY,
     Action,

@@ -13,10 +13,10 @@ import stat
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytrace import __version__
+from pytrace.grammar.data import replace
 from pytrace.options import Options
 from pytrace.runtime.recording import Fact, MakeHost, RecordingHost, digest_of, kernel_identity, stat_of
 

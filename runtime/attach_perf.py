@@ -9,10 +9,10 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pytrace.grammar.data import replace
 from pytrace.grammar.plan import KprobeAttach, PerfEventAttach, TracepointAttach, UprobeAttach
 from pytrace.grammar.source import encode_text
 from pytrace.runtime import cpus

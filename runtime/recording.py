@@ -138,15 +138,18 @@ def _text_digest(path: str) -> bytes:
 
 # How each question is kept: by the files that the answer rests on (the first argument), by asking again, or not at all
 # because `kernel_identity` covers it.
-_BY_FILE = frozenset({"symbols", "user_variable", "usdt", "user_prototype", "user_type"})
-_BY_ANSWER = frozenset({"binaries", "pid_namespace", "cgroup_id"})
-_BY_TRACEFS = frozenset({"event", "events"})
-_BY_KERNEL = frozenset(
-    {
-        "find_type", "enumerators", "enumerator", "kernel_function", "kernel_functions", "function_prototype",
-        "function_prototypes", "raw_tracepoint", "raw_tracepoints", "kernel_address", "has", "page_size", "cpus",
-    }
-)  # fmt: skip
+def _names(*methods: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(method.__name__ for method in methods)
+
+
+_BY_FILE = _names(Host.symbols, Host.user_variable, Host.usdt, Host.user_prototype, Host.user_type)
+_BY_ANSWER = _names(Host.binaries, Host.pid_namespace, Host.cgroup_id)
+_BY_TRACEFS = _names(Host.event, Host.events)
+_BY_KERNEL = _names(
+    Host.find_type, Host.enumerators, Host.enumerator, Host.kernel_function, Host.kernel_functions,
+    Host.function_prototype, Host.function_prototypes, Host.raw_tracepoint, Host.raw_tracepoints, Host.kernel_address,
+    Host.has,
+) | {"page_size", "cpus"}  # fmt: skip
 
 
 class RecordingHost:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from pytrace.grammar.data import dataclass
+from pytrace.grammar.data import dataclass, replace
 from pytrace.grammar.layout import Layout
 from pytrace.grammar.spec import REGISTRY, Aggregation, Services
 from pytrace.grammar.types import (

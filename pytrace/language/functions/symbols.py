@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
+from pytrace.grammar.data import replace
 from pytrace.grammar.spec import CallSite, Emit, Function, Param, Value, feature
 from pytrace.grammar.types import BOOL, UINT64, Int, Opaque, Pointer, Space, Type
 from pytrace.language.builtins.task import current_id

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import lru_cache
 
 from pytrace.grammar.attachpoint import AttachPoint
-from pytrace.grammar.data import dataclass
+from pytrace.grammar.data import dataclass, replace
 from pytrace.grammar.diagnostics import did_you_mean
 from pytrace.grammar.emit import Emit, Slot, Value
 from pytrace.grammar.host import Host, HostError, Prototype

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from pytrace.grammar.attachpoint import AttachPoint, matcher
+from pytrace.grammar.data import replace
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import Host, UsdtArgument, UsdtLocation
 from pytrace.grammar.plan import UprobeAttach
