@@ -132,9 +132,12 @@ class Frame:
         self._live.append((room, place))
         return place
 
+    def scratch_place(self, offset: int) -> Any:
+        """An address in the scratch entry."""
+        return self.offset(self.builder.load(self.scratch_slot, typ=PTR), offset)
+
     def _in_scratch(self, room: int) -> Any:
-        base = self.builder.load(self.scratch_slot, typ=PTR)
-        place = self.offset(base, self.scratch_used)
+        place = self.scratch_place(self.scratch_used)
         self.scratch_used += room
         self.scratch_peak = max(self.scratch_peak, self.scratch_used)
         return place

@@ -51,6 +51,7 @@ class MapAccess(Emitter):
         self.registry = registry
         self.typed = typed
         self.storages: dict[Binding, Any] = {}
+        self.in_scratch: dict[Binding, int] = {}  # variables in scratch memory: where in it
 
     def is_control(self, feature: str, params: tuple[Any, ...]) -> bool:
         """See Emitter."""
@@ -60,15 +61,18 @@ class MapAccess(Emitter):
 
     def storage(self, binding: Binding) -> Any:
         """Where a variable lies: a register-sized word for scalars and references, else its bytes."""
+        if binding in self.in_scratch:
+            return self.frame.scratch_place(self.in_scratch[binding])
         if binding not in self.storages:
             kind = binding.type
             word = is_scalar(kind) or self.is_reference(kind) or kind == NONE
             if binding.carried and getattr(kind, "space", Space.NONE) is not Space.DIRECT:
                 # The verifier follows what is on the stack through every round of a loop, which may not come
                 # to an end; of what is in scratch memory it knows nothing (so the context's address must not
-                # go there).
-                place = self.frame.scratch_memory(8 if word else size_of(kind))
-            elif word:
+                # go there). All functions of a program find it at the same offset.
+                self.in_scratch[binding] = self.frame.scratch_used
+                return self.frame.scratch_memory(8 if word else size_of(kind))
+            if word:
                 place = self.frame.alloca(I64)
                 with self.builder.goto_block(self.frame.prologue):
                     self.builder.store(ir.Constant(I64, 0), place)
