@@ -4,8 +4,8 @@
 #   make install      put pytrace on the PATH (PREFIX=/usr/local); make uninstall
 #   make test         every check: style, types, floors, tests here and under other kernels, conformance
 #   make lint         style, types and floors only
-#   make vm           the tests under another kernel (KERNEL=6.1 or 6.12)
-#   make conformance  run the tests and write docs/conformance.md
+#   make vm           all end-to-end tests under another kernel (KERNEL=6.1 or 6.12)
+#   make conformance  run the tests and write docs/conformance.md and docs/kernels.md
 #   make docs         write docs/language.md from the classes of the language
 
 SHELL := /bin/bash
@@ -29,7 +29,7 @@ lint: .venv/dev
 	@.ci/test ruff mypy imports
 
 vm: .venv/dev
-	@.ci/test vm-$(KERNEL)
+	@.ci/test all-$(KERNEL)
 
 conformance: .venv/dev
 	@.ci/test host vm-6.1 vm-6.12 write

@@ -17,7 +17,7 @@ from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, LOST, REFUSED, RING, MapS
 from pytrace.runtime import cpus, libbpf
 from pytrace.runtime.attach import Attacher, AttachFailure
 from pytrace.runtime.bpf_object import BpfObject
-from pytrace.runtime.links import release_all, stop_all
+from pytrace.runtime.links import Link, release_all, stop_all
 from pytrace.runtime.maps import Entry, LiveMap, Values
 from pytrace.runtime.misses import link_misses, program_misses
 from pytrace.runtime.process import Child, boot_time_ns, pid_namespace
@@ -119,6 +119,11 @@ class Tracer:
     def failures(self) -> list[AttachFailure]:
         """The probes that are left out because the kernel refused them."""
         return self._attacher.failures
+
+    @property
+    def links(self) -> list[Link]:
+        """What holds the programs to their places, while they are attached."""
+        return list(self._attacher.links)
 
     @property
     def verifier_logs(self) -> dict[str, str]:

@@ -17,6 +17,7 @@ import pytest
 from tests.conformance.tags import load, names
 
 PROPERTY = "conformance tag"  # a user property travels with the reports of a test
+MECHANISM = "mechanism"  # a property of tests that say by what a type of probe is attached: "TYPE: MECHANISM"
 
 
 class Recorder:
@@ -25,10 +26,12 @@ class Recorder:
     def __init__(self) -> None:
         self.outcomes: dict[str, str] = {}
         self.tags: dict[str, list[str]] = {}
+        self.mechanisms: dict[str, list[str]] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         test = report.nodeid
         self.tags[test] = [str(value) for name, value in report.user_properties if name == PROPERTY]
+        self.mechanisms[test] = [str(value) for name, value in report.user_properties if name == MECHANISM]
         if report.failed:
             self.outcomes[test] = "failed"
         elif report.skipped or hasattr(report, "wasxfail"):
@@ -43,7 +46,12 @@ class Recorder:
     def write(self, folder: Path) -> Path:
         """Writes one file, whose name no other run in `folder` has (other kernel, process or time)."""
         tests = [
-            {"test": test, "outcome": outcome, "tags": self.tags.get(test, [])}
+            {
+                "test": test,
+                "outcome": outcome,
+                "tags": self.tags.get(test, []),
+                "mechanisms": self.mechanisms.get(test, []),
+            }
             for test, outcome in self.outcomes.items()
         ]
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Which features of the language pass: merges the results of all test runs and compares, writes, counts.
 
-    python -m tests.conformance.report write    # docs/conformance.md from .results/
+    python -m tests.conformance.report write    # docs/conformance.md and docs/kernels.md from .results/
     python -m tests.conformance.report check    # fails when a tag that passes there passes no more
     python -m tests.conformance.report summary ruff host    # "N passed, N failed, N skipped" of these steps
 
@@ -12,7 +12,7 @@ import argparse
 import json
 import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -141,6 +141,7 @@ def write(results: Path, table: Path) -> int:
         print("no longer passing:", line)
     table.parent.mkdir(exist_ok=True)
     table.write_text(render(load(), cells))
+    table.with_name("kernels.md").write_text(kernels(files))
     return 0
 
 
@@ -158,6 +159,39 @@ def summary(steps: Iterable[Path]) -> int:
     total = counts(steps)
     print(", ".join(f"{total[outcome]} {outcome}" for outcome in Outcome))
     return 1 if total[Outcome.FAILED] or not total[Outcome.PASSED] else 0
+
+
+def kernels(files: Iterable[Path]) -> str:
+    """The text of docs/kernels.md: by what each type of probe is attached, for each kernel that ran the tests."""
+    cells: dict[str, dict[str, str]] = {}
+    outcomes: dict[str, Counter[str]] = defaultdict(Counter)
+    for path in files:
+        run = json.loads(path.read_text())
+        kernel = ".".join(run["kernel"].split(".")[:2])
+        for entry in run["tests"]:
+            outcomes[kernel][entry["outcome"]] += 1
+            for text in entry.get("mechanisms", ()):
+                probe, _, mechanism = text.partition(": ")
+                failed = entry["outcome"] == Outcome.FAILED
+                cells.setdefault(probe, {})[kernel] = f"FAILED ({mechanism})" if failed else mechanism
+    releases = sorted(outcomes, key=lambda release: [int(number) for number in re.findall(r"\d+", release)])
+    lines = [
+        "# Probe types on the kernels that were tried",
+        "",
+        "Written by `make conformance`. Each cell is what held the programs of a probe while it fired, as the kernel",
+        "itself says (BPF_OBJ_GET_INFO_BY_FD); *not there* is what the kernel answered when it was asked for it.",
+        "`make test` runs the tests that need kprobes, fentry or another kernel there; `make vm KERNEL=6.1` runs all",
+        "end-to-end tests.",
+        "",
+        f"| probe type | {' | '.join(releases)} |",
+        f"|---|{'---|' * len(releases)}",
+        *(f"| {probe} | {' | '.join(row.get(k, '') for k in releases)} |" for probe, row in cells.items()),
+        "",
+        f"| tests of `make test` | {' | '.join(releases)} |",
+        f"|---|{'---|' * len(releases)}",
+        *(f"| {o} | {' | '.join(str(outcomes[k][o]) for k in releases)} |" for o in Outcome),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> int:

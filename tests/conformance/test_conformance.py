@@ -141,3 +141,12 @@ def test_a_module_that_does_not_import_is_a_failure(
     pytester.makepyfile("import no_such_module")
     pytester.runpytest_inprocess(*PLUGIN)
     assert [r.outcome for r in report.merge((tmp_path / "results").iterdir())] == [report.Outcome.FAILED]
+
+
+def test_mechanisms_by_kernel(tmp_path: Path) -> None:
+    for kernel, probe, outcome in (("6.12.1-x", "tc: TCX link", "passed"), ("6.1.0-5", "tc: filter", "failed")):
+        test = {"test": "t", "outcome": outcome, "tags": [], "mechanisms": [probe]}
+        (tmp_path / f"{kernel}.json").write_text(json.dumps({"kernel": kernel, "tests": [test]}))
+    table = report.kernels(tmp_path.glob("*.json"))
+    assert "| probe type | 6.1 | 6.12 |\n|---|---|---|\n| tc | FAILED (filter) | TCX link |\n" in table
+    assert "| passed | 0 | 1 |" in table

@@ -280,8 +280,9 @@ def use(pid: int) -> Callable[[], None]:
 
 def plausible(samples: int, used: int) -> bool:
     """Whether 99 samples a second fit that many ticks of CPU time. A CPU that its hypervisor takes away
-    misses some; a process that changes between CPUs, whose timers are not in step, can meet some more."""
-    return used // 5 <= samples <= used * 1.1 + 2
+    misses some, and an emulated one most; a process that changes between CPUs, whose timers are not in step, can meet
+    some more."""
+    return used // (5 * SLOWDOWN) <= samples <= used * 1.1 + 2
 
 
 @tag("probe.profile", "bi.ustack", "bi.kstack", "stack.capture", "type.stack", "sym.resolve", "map.multikey")

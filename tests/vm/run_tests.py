@@ -1,8 +1,9 @@
-"""Run the tests marked `vm` under other kernels: one boot for each kernel, all tests in it.
+"""Run the tests marked `vm` or `everywhere` under other kernels: one boot for each kernel, all tests in it.
 
     python tests/vm/run_tests.py                                  # 6.1, then 6.12
     python tests/vm/run_tests.py --kernel 6.1 -k fentry -x        # what is not known here goes to pytest
     python tests/vm/run_tests.py tests/e2e/test_maps.py           # only these tests
+    python tests/vm/run_tests.py --all --kernel 6.1               # all end-to-end tests, whatever their marks
 
 In the guest these are set: PYTRACE_VM ("6.1"), PYTRACE_RESULTS (a folder: files put there stay on the
 host, beside junit-6.1.xml), PYTRACE_SLOWDOWN (what to multiply a test's time limits by). The last line for
@@ -58,7 +59,7 @@ def counts(junit: Path) -> Counts:
 def pytest_command() -> list[str]:
     venv = ROOT / ".venv/bin/python"
     python = str(venv) if venv.exists() else sys.executable
-    return [python, "-m", "pytest", "-p", "no:cacheprovider", "-m", "vm"]
+    return [python, "-m", "pytest", "-p", "no:cacheprovider", "-m", "vm or everywhere"]
 
 
 def environment() -> dict[str, str]:
@@ -139,6 +140,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--kernel", action="append", metavar="K", help="may be repeated (6.1 and 6.12)")
+    parser.add_argument("--all", action="store_true", help="all of tests/e2e, not only what is marked for this")
     parser.add_argument("--limit", type=float, default=3600, metavar="S", help="for each kernel (3600)")
     options, chosen = parser.parse_known_args()
     # as an exception, so that the guest and the temporary folder are cleaned up
@@ -148,7 +150,7 @@ def main() -> int:
     except kernel.VMError as error:
         print(f"run_tests: {error}", file=sys.stderr)
         return 125
-    tests = collect(chosen)
+    tests = collect(["-m", "vm or not vm", *(chosen or ["tests/e2e", "tests/runtime"])] if options.all else chosen)
     statuses = [run_batch(name, tests, results_folder(name), options.limit) for name in options.kernel or kernel.SERIES]
     return next((status for status in statuses if status), 0)
 
