@@ -7,10 +7,10 @@ import re
 from pytrace.grammar.check_statements import StatementChecker
 from pytrace.grammar.diagnostics import Diagnostics
 from pytrace.grammar.expand import expand
+from pytrace.grammar.macros import expand_macros
 from pytrace.grammar.nodes import (
     Function,
     Import,
-    Macro,
     MapDeclaration,
     Node,
     Program,
@@ -37,6 +37,8 @@ def parse(source: Source, registry: Registry, diagnostics: Diagnostics) -> Progr
 def analyse(program: Program, registry: Registry, context: Context) -> TypedProgram:
     """Expand the attach points, find all types and check the program; raises CompileError."""
     refuse_unsupported(program, context)
+    program = expand_macros(program, context.diagnostics)
+    context.diagnostics.raise_errors()
     source = ProgramTypes(context.host)
     read_c_definitions(program, source, context)
     maps = declared_maps(program, context)
@@ -49,7 +51,7 @@ def analyse(program: Program, registry: Registry, context: Context) -> TypedProg
 
 def refuse_unsupported(program: Program, context: Context) -> None:
     """Say plainly which parts of the language are still missing."""
-    words: dict[type, str] = {Macro: "macro", Function: "fn", Import: "import"}
+    words: dict[type, str] = {Function: "fn", Import: "import"}
     for item in (*program.imports, *program.items):
         word = words.get(type(item))
         if word is not None:
@@ -142,7 +144,7 @@ def check_probe(checker: StatementChecker, typed: TypedProbe, diagnostics: Diagn
     for binding in typed.bindings.values():
         if not binding.assigned and not binding.loop:
             diagnostics.warning(
-                "warn.name.unassigned", f"Variable ${binding.name} was never assigned to.", binding.span
+                "warn.name.unassigned", f"Variable {binding.label} was never assigned to.", binding.span
             )
 
 

@@ -222,18 +222,18 @@ class ExpressionChecker(CallChecker):
         """A scratch variable that is read."""
         binding = self.find(node.name)
         if binding is None:
-            known = [f"${name}" for scope in self.scopes for name in scope]
+            known = [f"${name}" for scope in self.scopes for name in scope if "#" not in name]
             return self.set(
                 node,
                 self.error(
                     "err.name.var",
-                    f"Undefined or undeclared variable: ${node.name}",
+                    f"Undefined or undeclared variable: {node.shown}",
                     node,
-                    hints=did_you_mean(f"${node.name}", known),
+                    hints=did_you_mean(node.shown, known),
                 ),
             )
         if not binding.assigned and not binding.loop:
-            self.warning("warn.name.unassigned", f"Variable used before it was assigned: ${node.name}", node)
+            self.warning("warn.name.unassigned", f"Variable used before it was assigned: {node.shown}", node)
         binding.used = True
         self.typed.variables[node] = binding
         return self.set(node, binding.type)
@@ -472,7 +472,7 @@ class ExpressionChecker(CallChecker):
                 return self.infer(Identifier(operand.span, operand.name))
             return self.resolve(operand)
         if isinstance(operand, TypeOf):
-            return self.operand_type(operand.operand)
+            return self.resolve(operand)
         return self.number(self.infer(operand))
 
     def infer_offset(self, node: OffsetOf) -> Type:

@@ -319,7 +319,7 @@ class StatementChecker(ExpressionChecker):
         if kind == VOID or (value is not None and kind == NONE and self.valueless(value)):
             self.error("err.type.vardecl", f"Value '{kind}' cannot be assigned to a scratch variable.", node)
             return
-        label = f"${binding.name}"
+        label = binding.label
         if binding.declared:
             binding.type = completed(binding.type, kind)
             constant = self.constant(value) if value is not None else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from pytrace.grammar.data import replace
@@ -155,7 +155,7 @@ class Checker:
         binding = self.typed.bindings.get(variable)
         if binding is None:
             owner = self.loops[-1] if self.loops else None
-            binding = Binding(variable.name, variable.span, owner=owner)
+            binding = Binding(variable.shown, variable.span, owner=owner)
             self.typed.bindings[variable] = binding
         self.scopes[-1][variable.name] = binding
         return binding
@@ -166,7 +166,7 @@ class Checker:
         if known is not None:
             self.error(
                 "err.name.shadow",
-                f"Variable ${variable.name} was already declared. Variable shadowing is not allowed.",
+                f"Variable {variable.shown} was already declared. Variable shadowing is not allowed.",
                 variable,
                 (Label(known.span, "This is the initial declaration."),),
             )
@@ -226,13 +226,17 @@ class Checker:
     def resolve(self, node: TypeName | TypeOf) -> Type:
         """The type that a type annotation names."""
         if isinstance(node, TypeOf):
-            return self.operand_type(node.operand)
+            return self._suffixed(self.operand_type(node.operand), node.suffixes)
         base = self._base_type(node)
         suffixes = list(node.suffixes)
         if node.kind == "" and node.name in ("string", "buffer", "inet") and suffixes and suffixes[0] != "*":
             size = suffixes.pop(0)
             if isinstance(size, int):
                 base = self._sized(node.name, size, base)
+        return self._suffixed(base, suffixes)
+
+    def _suffixed(self, base: Type, suffixes: Iterable[str | int | None]) -> Type:
+        """A type with the post-fix parts of its name: pointers to it, arrays of it."""
         for suffix in suffixes:
             if suffix == "*":
                 base = Pointer(base)

@@ -46,6 +46,10 @@ class Diagnostic:
         parts = [_located(self.severity, self.message, self.span, color)]
         parts += [_located(self.severity, label.message, label.span, color) for label in self.labels]
         parts += [f"HINT: {hint}\n" for hint in self.hints]
+        call = self.span.via if self.span else None
+        while call is not None:
+            parts.append(_located(self.severity, "expanded from", call, color))
+            call = call.via
         return "".join(parts)
 
 

@@ -86,9 +86,14 @@ class Identifier(Expr):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Variable(Expr):
-    """`$name`; `name` is without the `$`."""
+    """`$name`; `name` is without the `$`. In the copy of a macro's body `#N` follows it, to tell it from others."""
 
     name: str
+
+    @property
+    def shown(self) -> str:
+        """The name as the program spells it, with its `$`."""
+        return f"${self.name.partition('#')[0]}"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -120,9 +125,10 @@ class TypeName(Node):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TypeOf(Expr):
-    """`typeof(x)`: usable as a type, and as an argument of macros."""
+    """`typeof(x)`: usable as a type, and as an argument of macros, in which it may get `suffixes` (see `TypeName`)."""
 
     operand: TypeName | Expr
+    suffixes: tuple[str | int | None, ...] = ()
 
 
 TypeAnnotation = TypeName | TypeOf

@@ -53,11 +53,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A range of characters [start, end) of one source."""
+    """A range of characters [start, end) of one source; of a macro's body `via` is the call it was copied for."""
 
     source: Source
     start: int
     end: int
+    via: Span | None = None
 
     @property
     def text(self) -> str:
@@ -76,7 +77,7 @@ class Span:
 
     def to(self, other: Span) -> Span:
         """The range from the start of this one to the end of `other`."""
-        return Span(self.source, self.start, max(self.end, other.end))
+        return Span(self.source, self.start, max(self.end, other.end), self.via)
 
     def location(self) -> str:
         """`FILE:LINE:COL1-COL2`, or `FILE:L1-L2` when the range covers several lines."""

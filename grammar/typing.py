@@ -12,14 +12,15 @@ from pytrace.grammar.types import NONE, EnumType, Member, Struct, Tuple, Type, o
 
 @dataclass(slots=True, eq=False)
 class Binding:
-    """One scratch variable of one probe: from its first assignment or `let` to the end of that block.
+    """One scratch variable of one probe: from its first assignment or `let` to the end of that block; `label` is its
+    name in messages.
 
     `declared` variables have the fixed type of their `let`. `loop` marks the variable of a `for`, which
     cannot be assigned. `owner` is the innermost `for` it is declared in: its code is a function of its own.
     `carried` variables are changed in the body of a `for` that they outlive.
     """
 
-    name: str
+    label: str
     span: Span
     type: Type = NONE
     declared: bool = False
