@@ -327,6 +327,11 @@ class ExpressionGenerator(ComparisonGenerator):
         if isinstance(base.type, Struct):
             space = base.type.space
         member = next(m for m in self.source.members(kind) if m.name == node.name)
+        target = self.typed.target
+        if space is Space.DIRECT and kind.name == target.type.context_struct(target):
+            made = target.type.context_member(self, target, member)
+            if made is not None:
+                return made
         return self.read_member(base, member, self.type_of(node), space)
 
     def argument_field(self, node: Field) -> Value:

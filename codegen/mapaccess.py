@@ -52,6 +52,11 @@ class MapAccess(Emitter):
         self.typed = typed
         self.storages: dict[Binding, Any] = {}
 
+    @property
+    def sink(self) -> Sink:
+        """See Emitter."""
+        return self.typed.target.sink
+
     def is_control(self, feature: str, params: tuple[Any, ...]) -> bool:
         """See Emitter."""
         return self.registry.action(feature).is_control(params)

@@ -446,6 +446,11 @@ class FakeHost:
         self.asked.append("raw_tracepoints")
         return sorted((p.module, name) for name, p in self.raw.items())
 
+    def iterators(self) -> Sequence[str]:
+        self.asked.append("iterators")
+        names = (s.name for s in self.structs if s.name.startswith("bpf_iter__"))
+        return sorted(name.removeprefix("bpf_iter__") for name in names)
+
     def binaries(self, target: str, pid: int | None = None) -> Sequence[str]:
         return self.files.get(target, ())
 
