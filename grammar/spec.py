@@ -349,6 +349,7 @@ class ProbeType(Feature):
     has_function: ClassVar[bool] = False
     has_registers: ClassVar[bool] = False
     return_code: ClassVar[int] = 0  # of a program without `return`
+    has_result: ClassVar[bool] = True  # the value of `return` is the program's result, not just thrown away
     filtered: ClassVar[bool] = False  # -p is a check at the start of the program
     context_type: ClassVar[str] = ""  # struct that `ctx` points to
     groupable: ClassVar[bool] = False  # one program may serve many attach points

@@ -168,7 +168,7 @@ class Trace:
         over = False
         for output in self.outputs():
             over = over or output.kind == "maps_follow"
-            if not over and output.kind not in ("attached_probes", "lost_events"):
+            if not over and output.kind not in ("attached_probes", "pinned", "lost_events"):
                 yield output
 
     def outputs(self) -> Iterator[Output]:

@@ -58,7 +58,8 @@ class IteratorLink(DescriptorLink):
             try:
                 data = os.read(descriptor, _CHUNK)
             except OSError as error:
-                if error.errno == errno.EAGAIN:  # a million objects without output: the kernel wants a rest
+                if error.errno == errno.EAGAIN:  # a million objects without output (MAX_ITER_OBJECTS)
+                    yield b""
                     continue
                 raise WalkError(f"{self.name}: {_reason(error)}") from error
             if not data:

@@ -23,7 +23,7 @@ def problem(parsed: Format, types: Sequence[Type]) -> Problem | None:
         if remedy:
             message = f"the kernel cannot format this: %{specifier.conversion} of type '{kind}' in a pinned iterator"
             return Problem(message, (remedy,), index)
-    if len(_pieces(parsed, types).words) > MOST_VALUES:
+    if len(pieces(parsed, types).words) > MOST_VALUES:
         hint = "Print them by several calls."
         return Problem(f"a pinned iterator prints up to {MOST_VALUES} values at once", (hint,))
     return None
@@ -54,7 +54,8 @@ class Pieces:
     words: tuple[tuple[int, Type] | bytes, ...]
 
 
-def _pieces(parsed: Format, types: Sequence[Type]) -> Pieces:
+def pieces(parsed: Format, types: Sequence[Type]) -> Pieces:
+    """A format and the types of its values, in the kernel's words."""
     template, words, number = b"", list[tuple[int, Type] | bytes](), 0
     for part in parsed.parts:
         if isinstance(part, Specifier):
@@ -94,12 +95,12 @@ def _translate(specifier: Specifier, kind: Type) -> tuple[str, Type]:
 
 def write(emit: Emit, parsed: Format, values: Sequence[Value]) -> None:
     """Make the code that writes the text to the iterator's file. Where it finds no room the kernel comes again."""
-    pieces = _pieces(parsed, [value.type for value in values])
-    template = emit.text(pieces.template)
-    words = emit.scratch(8 * max(1, len(pieces.words)))
-    for place, word in enumerate(pieces.words):
+    made = pieces(parsed, [value.type for value in values])
+    template = emit.text(made.template)
+    words = emit.scratch(8 * max(1, len(made.words)))
+    for place, word in enumerate(made.words):
         emit.store(words, 8 * place, _word(emit, word, values))
-    size, room = emit.integer(len(pieces.template) + 1), emit.integer(8 * len(pieces.words))
+    size, room = emit.integer(len(made.template) + 1), emit.integer(8 * len(made.words))
     emit.helper("seq_printf", emit.iterator_file(), template, size, words, room)
 
 

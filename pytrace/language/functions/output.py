@@ -123,7 +123,7 @@ class Printf(Formatted):
         return found
 
     def params(self, site: CallSite) -> tuple[Any, ...]:
-        return (site.text(0), site.target.sink is not Sink.RING)
+        return (site.text(0),) if site.target.sink is Sink.RING else (site.text(0), "raw")
 
     def emit(self, emit: Emit, site: CallSite) -> Value | None:
         if site.target.sink is not Sink.TEXT:
@@ -135,7 +135,7 @@ class Printf(Formatted):
     def handle(self, action: ActionRecord, values: tuple[Any, ...], session: Session) -> Output | None:
         text = self.format(action, values, session)
         shown = python_values(action, values, session.services) if session.values else ()
-        return Output("printf", text, clean(text), shown, raw=action.params[1])
+        return Output("printf", text, clean(text), shown, raw=len(action.params) > 1)
 
 
 class Located(Formatted):

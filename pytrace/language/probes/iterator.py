@@ -41,6 +41,7 @@ class Iter(Probe):
     arity = (1, 2)
     reverse = True
     alone = True
+    has_result = False  # 1 would make the kernel come again with the same object (kernel/bpf/bpf_iter.c)
     wild = "kernel"
 
     def expand(self, place: Place) -> Iterator[Target]:
