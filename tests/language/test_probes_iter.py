@@ -20,6 +20,7 @@ from pytrace.grammar.types import (
     Pointer,
     Space,
     String,
+    Struct,
     Tuple,
     Type,
 )
@@ -83,10 +84,9 @@ def test_kernels_without(feature: str, code: str) -> None:
 
 def test_what_no_process_limits() -> None:
     world = World()
-    world.structs |= {s: m for s, m in world.structs.items() if s.name == "bpf_iter__task"}
     assert expand("iter:task", world, pid=1).warnings == []
-    other = next(s for s in world.structs if s.name == "bpf_iter__task")
-    world.structs[type(other)("bpf_iter__tcp", 16)] = world.structs[other]
+    task = next(s for s in world.structs if s.name == "bpf_iter__task")
+    world.structs[Struct("bpf_iter__tcp", 16)] = world.structs[task]
     (warning,) = expand("iter:tcp", world, pid=1).warnings
     assert "-p and -c do not limit iter:tcp" in warning
 
