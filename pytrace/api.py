@@ -176,6 +176,7 @@ class Trace:
         self.tracer.run_on_demand("begin")
         self.probe_count = self.tracer.attach()
         if self.options.dry_run:
+            self.tracer.unpin()
             return
         if self._child is not None:
             self._child.run()

@@ -149,6 +149,11 @@ class Tracer:
         """Where iterators have been pinned."""
         return [link.pin for link in self._attacher.links if isinstance(link, IteratorLink) and link.pin]
 
+    def unpin(self) -> None:
+        """Take the pins away again."""
+        for path in self.pins:
+            os.unlink(path)
+
     def wake(self) -> None:
         """End the wait of `poll`; for signal handlers."""
         if self._ring:

@@ -62,10 +62,15 @@ class Known:
         folder = Path(f"/proc/{self.pid}/fd")
         return {int(entry.name): os.readlink(entry) for entry in folder.iterdir()}
 
-    def mappings(self) -> list[str]:
+    def mappings(self) -> list[tuple[int, ...]]:
         """The ranges of its mappings, by /proc; [vsyscall] is none of its own."""
         lines = Path(f"/proc/{self.pid}/maps").read_text().splitlines()
-        return [line.split()[0] for line in lines if "[vsyscall]" not in line]
+        return [ranged(line.split()[0]) for line in lines if "[vsyscall]" not in line]
+
+
+def ranged(text: str) -> tuple[int, ...]:
+    """Start and end of a mapping, as /proc/PID/maps has them."""
+    return tuple(int(part, 16) for part in text.split("-"))
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +124,7 @@ def test_files_and_mappings_of_a_process(known: Known) -> None:
         if ($name == str($1)) { @size = sum(ctx.vma.vm_end - ctx.vma.vm_start); }
     }"""
     result = run_program(text, os.path.basename(known.file), pid=known.pid)
-    assert [line.lstrip("0") for line in result.text.splitlines()] == [m.lstrip("0") for m in known.mappings()]
+    assert [ranged(line) for line in result.text.splitlines()] == known.mappings()
     assert result.maps["@size"] == 12288
 
 
@@ -166,7 +171,7 @@ def test_output_is_in_order(known: Known) -> None:
     """
     result = run_program(text, pid=known.pid)
     loop = "round 0\nround 1\n"
-    assert result.text == f'first\n7  |   ab|(1, x)\n{loop}{COMM}\n({COMM}, 1)\nlast\n'
+    assert result.text == f"first\n7  |   ab|(1, x)\n{loop}{COMM}\n({COMM}, 1)\nlast\n"
     assert result.printed_maps == f"@[{COMM}]: 1\n"
 
 
@@ -233,6 +238,11 @@ def test_a_pin_can_be_read_again_and_again(known: Known, pin: str) -> None:
     assert [Path(path).read_text() for _ in range(2)] == [line, line]
     with pytest.raises(AttachError, match=f"{path} exists already; remove it"):
         run_program(text)
+
+
+def test_a_dry_run_leaves_no_pin(pin: str) -> None:
+    assert run_program(f'iter:task:{pin} {{ printf("x"); }}', dry_run=True).text == ""
+    assert not Path("/sys/fs/bpf", pin).exists()
 
 
 @tag("probe.iter.pin")
