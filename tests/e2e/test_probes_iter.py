@@ -153,6 +153,19 @@ def test_control_groups_are_walked_from_the_root() -> None:
     assert int(result.text.splitlines()[0]) == root
 
 
+@tag("probe.iter.ctx")
+def test_an_address_is_a_number_when_it_is_cast(known: Known) -> None:
+    text = "iter:task { $a = (uint64)ctx.task; print((($a & 7), $a >> 63, ctx.task == 0, $a * 0)); }"
+    assert run_program(text, pid=known.pid).text == "(0, 1, false, 0)\n"
+
+
+@tag("diag.load")
+def test_a_path_behind_another_pointer_is_explained(run: Runner) -> None:
+    result = run("-e", "iter:task { print(path(ctx.task.mm.exe_file.f_path)); }")
+    assert result.status != 0
+    assert "The kernel takes only what lies in an object of the probe itself" in result.stderr
+
+
 # ---------------------------------------------------------------- output
 
 
