@@ -16,7 +16,7 @@ from pytrace.grammar.nodes import Expr
 from pytrace.grammar.plan import Action, PlanBuilder
 from pytrace.grammar.promote import is_scalar, settled
 from pytrace.grammar.source import Span
-from pytrace.grammar.spec import Context
+from pytrace.grammar.spec import Context, Sink
 from pytrace.grammar.types import (
     BOOL,
     INT32,
@@ -327,6 +327,24 @@ class Emitter:
         """See Emit."""
         return Slot(self.frame.offset(self._context_pointer(), offset), size)
 
+    def require_object(self, offset: int) -> None:
+        """See Emit. From then on the verifier knows that this register holds an object."""
+        pointer = self.builder.load(self.context_slot(offset, 8).raw, typ=PTR)
+        self.when(self.not_null(pointer), lambda: None, self.finish)
+        self.frame.objects[offset] = pointer
+
+    def context_object(self, offset: int, type: Type) -> Value:
+        """See Emit. In the body of a loop, which is another function, the verifier has to forget what it is."""
+        known = self.frame.objects.get(offset)
+        if known is not None:
+            return Value(type, self.builder.ptrtoint(known, I64))
+        return Value(type, self.frame.number_of(self.builder.load(self.context_slot(offset, 8).raw, typ=PTR)))
+
+    def iterator_file(self) -> Value:
+        """See Emit. It is the first member of the first member (include/linux/bpf.h, struct bpf_iter_meta)."""
+        meta = self.builder.load(self._context_pointer(), typ=PTR)
+        return Value(UINT64, self.builder.load(meta, typ=PTR))
+
     def helper(self, name: str, *arguments: Value | Slot, type: Type = UINT64) -> Value:
         """See Emit."""
         made = self.frame.call(name, *(a.raw for a in arguments))
@@ -392,7 +410,12 @@ class Emitter:
         """See Emit."""
         types = [settled(v.type) for v in values]
         fields = tuple(layout_of(t, self.source) for t in types)
+        if self.sink is Sink.TEXT:
+            self.refuse_sending(feature, span)
         action = self.plan.action(feature, fields, params, span)
+        if self.sink is Sink.RECORDS:
+            self.write_record(action, values)
+            return
         lose: Callable[[], None] = lambda: self.bump(self.maps.lost(), self.frame.zero_key())  # noqa: E731
         if self.is_control(feature, params):
             self.submit(
@@ -404,6 +427,31 @@ class Emitter:
         else:
             self.submit(self.maps.ring(), action, values, lose)
 
+    @property
+    def sink(self) -> Sink:
+        """How records leave this program."""
+        raise NotImplementedError
+
+    def refuse_sending(self, feature: str, span: Span | None) -> None:
+        """Report that nobody is there who could act on a record; raises CompileError."""
+        diagnostics = self.compile_context.diagnostics
+        message = f"{feature}() cannot be used in a pinned iterator: the tracer is gone when the pin is read."
+        hint = "Use printf(), which writes what the reader of the pin gets, or leave out the pin."
+        diagnostics.error("err.call.probe", message, span or self.frame.span, hints=(hint,))
+        diagnostics.raise_errors()
+
+    def write_record(self, action: Action, values: Sequence[Value]) -> None:
+        """Put a record into the iterator's file. Where it finds no room the kernel comes again."""
+        slot = self.scratch(action.size)
+        self.fill_record(slot, action, values)
+        self.frame.call("seq_write", self.iterator_file().raw, slot.raw, self.frame.i32(action.size))
+
+    def fill_record(self, slot: Slot, action: Action, values: Sequence[Value]) -> None:
+        """The number of the action and the values."""
+        self.store(slot, 0, self.integer(action.number))
+        for value, offset in zip(values, action.offsets, strict=True):
+            self.store(slot, offset, value)
+
     def is_control(self, feature: str, params: tuple[Any, ...]) -> bool:
         """Whether records of an action have a ring buffer in reserve."""
         raise NotImplementedError
@@ -414,10 +462,7 @@ class Emitter:
         record = self.frame.call_pointer("ringbuf_reserve", ring, size, none)
 
         def fill() -> None:
-            slot = Slot(record, action.size)
-            self.store(slot, 0, self.integer(action.number))
-            for value, offset in zip(values, action.offsets, strict=True):
-                self.store(slot, offset, value)
+            self.fill_record(Slot(record, action.size), action, values)
             self.frame.call("ringbuf_submit", record, none)
 
         self.when(self.not_null(record), fill, otherwise)
@@ -437,6 +482,8 @@ class Emitter:
 
     def warn(self, kind: str, code: Value, span: Span, helper: str = "") -> None:
         """See Emit. A CPU that was not there before is reported even with `--no-warnings`."""
+        if self.sink is Sink.TEXT:
+            return  # nobody is there to hear it
         if self.compile_context.warnings or kind == "cpus":
             self.send("runtime_warning", [self.convert(code, INT32)], (kind, helper), span)
 

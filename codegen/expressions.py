@@ -31,6 +31,7 @@ from pytrace.grammar.nodes import (
     Unary,
     Variable,
 )
+from pytrace.grammar.plan import IterAttach, TrampolineAttach
 from pytrace.grammar.promote import is_scalar, settled
 from pytrace.grammar.types import (
     BOOL,
@@ -301,6 +302,8 @@ class ExpressionGenerator(ComparisonGenerator):
     def cast_scalar(self, value: Value, kind: Type) -> Value:
         """To an integer, bool, enumeration or pointer."""
         if is_scalar(value.type):
+            if isinstance(value.type, Pointer) and isinstance(kind, Int) and self.knows_objects():
+                value = Value(UINT64, self.frame.number_of(value.raw))
             return self.convert(value, kind)
         if isinstance(value.type, String):
             if kind == BOOL:
@@ -308,6 +311,10 @@ class ExpressionGenerator(ComparisonGenerator):
             return Value(kind, self.frame.number_of(value.raw))
         own = self.own(value)
         return self.load(Slot(own.raw, size_of(own.type)), 0, kind)
+
+    def knows_objects(self) -> bool:
+        """Whether the verifier knows of pointers what they point to, and allows no `&` or `*` on them then."""
+        return isinstance(self.typed.target.attach, (TrampolineAttach, IterAttach))
 
     def field(self, node: Field) -> Value:
         """`operand.name`, through any number of pointers."""
@@ -327,6 +334,11 @@ class ExpressionGenerator(ComparisonGenerator):
         if isinstance(base.type, Struct):
             space = base.type.space
         member = next(m for m in self.source.members(kind) if m.name == node.name)
+        target = self.typed.target
+        if space is Space.DIRECT and kind.name == target.type.context_struct(target):
+            made = target.type.context_member(self, target, member)
+            if made is not None:
+                return made
         return self.read_member(base, member, self.type_of(node), space)
 
     def argument_field(self, node: Field) -> Value:

@@ -46,6 +46,7 @@ class Frame:
         self._live: list[tuple[int, Any]] = []  # objects on the stack: size and place
         self._free: dict[int, list[Any]] = {}  # places on the stack whose object is not needed any more, by size
         self._zero_key: Any = None
+        self.objects: dict[int, Any] = {}  # pointers of the context that are known not to be null, by offset
         names = tuple(argument.name for argument in function.args)
         self.scope = debug.function(function, span, names)
         self.allocas = function.append_basic_block("entry")

@@ -16,7 +16,7 @@ from pytrace.grammar.nodes import Call, Expr, Identifier, Map, MapElement
 from pytrace.grammar.plan import MapSpec, PlanBuilder
 from pytrace.grammar.promote import is_scalar, settled
 from pytrace.grammar.source import Span
-from pytrace.grammar.spec import Aggregation, Context, Registry
+from pytrace.grammar.spec import Aggregation, Context, Registry, Sink
 from pytrace.grammar.types import INT64, NONE, UINT32, UINT64, Aggregate, Space, Type, round_up, size_of
 from pytrace.grammar.typing import Binding, ProgramTypes, TypedProbe
 
@@ -52,6 +52,11 @@ class MapAccess(Emitter):
         self.typed = typed
         self.storages: dict[Binding, Any] = {}
         self.in_scratch: dict[Binding, int] = {}  # variables in scratch memory: where in it
+
+    @property
+    def sink(self) -> Sink:
+        """See Emitter."""
+        return self.typed.target.sink
 
     def is_control(self, feature: str, params: tuple[Any, ...]) -> bool:
         """See Emitter."""

@@ -156,7 +156,9 @@ class StatementGenerator(LoopGenerator):
     def return_(self, value: Expr | None) -> None:
         """`return;`, `return value;`"""
         if value is not None:
-            self.builder.store(self.convert(self.value(value), INT64).raw, self.frame.result)
+            result = self.convert(self.value(value), INT64)
+            if self.typed.target.type.has_result:
+                self.builder.store(result.raw, self.frame.result)
         self.finish()
 
     def jump(self, word: str) -> None:

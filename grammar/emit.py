@@ -144,6 +144,18 @@ class Emit(Protocol):
         """Memory of the program's context, to be read at constant offsets only."""
         ...
 
+    def require_object(self, offset: int) -> None:
+        """End this run of the program if a pointer in its context is null."""
+        ...
+
+    def context_object(self, offset: int, type: Type) -> Value:
+        """A pointer in the program's context that may be null, as a value that may be calculated with."""
+        ...
+
+    def iterator_file(self) -> Value:
+        """The `struct seq_file *` that an iterator's program writes to."""
+        ...
+
     def helper(self, name: str, *arguments: Value | Slot, type: Type = UINT64) -> Value:
         """Call a BPF helper by its kernel name without `bpf_` (include/uapi/linux/bpf.h)."""
         ...

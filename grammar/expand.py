@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pytrace.grammar import attachpoint
 from pytrace.grammar.attachpoint import AttachPoint
 from pytrace.grammar.diagnostics import did_you_mean
 from pytrace.grammar.nodes import AttachText, Call, Identifier, Probe, Program, TypeName, walk
+from pytrace.grammar.plan import OnDemand
 from pytrace.grammar.spec import Context, ProbeType, Registry, Target
 from pytrace.grammar.types import INTEGERS
 from pytrace.grammar.typing import TypedProbe
@@ -19,6 +20,7 @@ def expand(program: Program, registry: Registry, context: Context) -> list[Typed
     for probe in program.probes:
         typed += expand_probe(probe, registry, context)
     check_limits(typed, context)
+    check_alone(typed, context)
     return typed
 
 
@@ -100,6 +102,27 @@ def uses_target(probe: Probe, registry: Registry) -> bool:
             if feature is not None and feature.per_target:
                 return True
     return False
+
+
+def check_alone(typed: Sequence[TypedProbe], context: Context) -> None:
+    """Refuse other attached probes next to one that must be the only one ([probe.iter.single])."""
+    attached = [t for t in typed if not isinstance(t.target.attach, OnDemand)]
+    alone = next((t for t in attached if t.target.type.alone), None)
+    if alone is None:
+        return
+    name, points = alone.target.type.name, alone.probe.attach_points
+    if len(points) > 1:
+        message = f"Only one attach point is allowed for a block whose probe is of type {name}"
+        context.diagnostics.error(f"err.ap.{name}", message, points[1].span)
+        return
+    for other in attached:
+        if other is not alone:
+            context.diagnostics.error(
+                f"err.ap.{name}",
+                f"{other.target.name}: no other probe can be attached in a script with a probe of type {name}",
+                other.probe.attach_points[0].span,
+                hints=("Only begin and end may stand next to it. Put the other probes into a script of their own.",),
+            )
 
 
 def check_limits(typed: Iterable[TypedProbe], context: Context) -> None:

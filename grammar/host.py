@@ -149,6 +149,10 @@ class Host(TypeSource, Protocol):
         """Module and name of every raw tracepoint, sorted."""
         ...
 
+    def iterators(self) -> Iterable[str]:
+        """The kernel iterators that BTF knows (each NAME with a `struct bpf_iter__NAME`), sorted."""
+        ...
+
     def binaries(self, target: str, pid: int | None = None) -> Sequence[str]:
         """The ELF files that the target of a user probe stands for (reference 4.5), best first."""
         ...

@@ -106,6 +106,14 @@ class PerfEventAttach(Attach):
     per_process: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class IterAttach(Attach):
+    """A kernel iterator (`bpf_iter_ITERATOR`), walked once; with `pin` it is left at that path instead."""
+
+    iterator: str
+    pin: str = ""
+
+
 # ---------------------------------------------------------------- programs, maps, actions
 
 

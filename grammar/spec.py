@@ -7,6 +7,7 @@ from a class here. Passes and code generation know features only through these c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import Enum
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from pytrace.grammar.attachpoint import AttachPoint
@@ -47,13 +48,23 @@ class Param:
         return f"{text}…" if self.rest else text
 
 
+class Sink(Enum):
+    """How what a program sends gets to user space: records through the ring buffer, records through the file of
+    a kernel iterator, or as finished text in such a file, which anybody may read."""
+
+    RING = "ring"
+    RECORDS = "records"
+    TEXT = "text"
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One attach point after expansion: what a program is compiled for and attached to.
 
     `section` is libbpf's section name, `space` the memory that pointers of this probe lie in. `arguments` is what
     `args` has (None: no `args` here; it may be found out on first use), `result` the type of `retval` (None:
-    there is none), `path` the file of a user probe, `data` whatever its probe type needs again.
+    there is none), `path` the file of a user probe, `data` whatever its probe type needs again. `sink` says how
+    records leave the program.
     """
 
     type: ProbeType
@@ -65,6 +76,7 @@ class Target:
     result: Type | None = None
     path: str = ""
     data: Any = None
+    sink: Sink = Sink.RING
 
 
 @dataclass(slots=True)
@@ -337,9 +349,11 @@ class ProbeType(Feature):
     has_function: ClassVar[bool] = False
     has_registers: ClassVar[bool] = False
     return_code: ClassVar[int] = 0  # of a program without `return`
+    has_result: ClassVar[bool] = True  # the value of `return` is the program's result, not just thrown away
     filtered: ClassVar[bool] = False  # -p is a check at the start of the program
     context_type: ClassVar[str] = ""  # struct that `ctx` points to
     groupable: ClassVar[bool] = False  # one program may serve many attach points
+    alone: ClassVar[bool] = False  # no other attached probe may be in the script
     family: ClassVar[str] = ""  # what `probetype` says, if not the name
     # whose attach points a wildcard in the type's place finds: "kernel", "user" (with a file or -p only) or nobody's
     wild: ClassVar[str] = ""
@@ -351,6 +365,17 @@ class ProbeType(Feature):
     def merge(self, places: tuple[Attach, ...]) -> tuple[Attach, ...]:
         """The places of one program, joined where the kernel attaches many at once."""
         return places
+
+    def context_struct(self, target: Target) -> str:
+        """The struct that `ctx` points to; empty where there is no `ctx`."""
+        return self.context_type
+
+    def context_member(self, emit: Emit, target: Target, member: Member) -> Value | None:
+        """`ctx.NAME`; None where it is an ordinary member of the struct."""
+        return None
+
+    def enter(self, emit: Emit, target: Target) -> None:
+        """Make the code that comes before the predicate."""
 
     def argument(self, emit: Emit, target: Target, index: int) -> Value:
         """`argN`"""
@@ -392,7 +417,8 @@ class Output:
     """One thing to show.
 
     `kind` is the JSON document type; `text` what text mode writes (complete, newline included where one
-    belongs); `data` what JSON and Python get. `error` goes to stderr in text mode.
+    belongs); `data` what JSON and Python get. `error` goes to stderr in text mode. `raw` is written as text in
+    every mode.
     """
 
     kind: str
@@ -401,6 +427,7 @@ class Output:
     values: tuple[Any, ...] = ()
     error: bool = False
     fields: dict[str, Any] | None = None
+    raw: bool = False
 
 
 class Services(Protocol):
@@ -509,5 +536,5 @@ def feature(cls: F) -> F:
 __all__ = [
     "REGISTRY", "Action", "ActionRecord", "Aggregation", "Builtin", "Callable", "CallSite", "Constant", "Context",
     "Emit", "Feature", "Function", "Layout", "Output", "Param", "ProbeType", "Registry", "Services", "Session",
-    "Slot", "Target", "Value", "ValueKind", "feature",
+    "Sink", "Slot", "Target", "Value", "ValueKind", "feature",
 ]  # fmt: skip

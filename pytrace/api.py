@@ -14,7 +14,7 @@ from typing import Any
 from pytrace.compilation import Compilation, compile_text, live_host
 from pytrace.grammar.data import dataclass, field, replace
 from pytrace.grammar.diagnostics import Diagnostic
-from pytrace.grammar.plan import OnDemand, Plan, UprobeAttach
+from pytrace.grammar.plan import IterAttach, OnDemand, Plan, UprobeAttach
 from pytrace.grammar.spec import REGISTRY, Output
 from pytrace.objectcache import ObjectCache
 from pytrace.options import Options
@@ -171,7 +171,7 @@ class Trace:
         over = False
         for output in self.outputs():
             over = over or output.kind == "maps_follow"
-            if not over and output.kind not in ("attached_probes", "lost_events"):
+            if not over and output.kind not in ("attached_probes", "pinned", "lost_events"):
                 yield output
 
     def outputs(self) -> Iterator[Output]:
@@ -179,11 +179,15 @@ class Trace:
         self.tracer.run_on_demand("begin")
         self.probe_count = self.tracer.attach()
         if self.options.dry_run:
+            self.tracer.unpin()
             return
         if self._child is not None:
             self._child.run()
         count = self.probe_count
         yield Output("attached_probes", "", {"probes": count}, fields={"count": count})
+        for path in self.tracer.pins:
+            yield Output("pinned", f"Program pinned to {path}\n", raw=True)
+        yield from self._walk()
         yield from self._events()
         self.tracer.detach()
         yield from self._end()
@@ -193,9 +197,18 @@ class Trace:
                 yield self.session.map_output(spec.name)
         yield from self._loss_summary()
 
+    def _walk(self) -> Iterator[Output]:
+        """What was sent before the iterator starts, then what it sends, in order and without loss."""
+        for records in self.tracer.walk():
+            yield from self._drain()
+            self.session.handle(records)
+            yield from self._taken()
+            if self.session.exiting or self._stopped:
+                return
+
     def _events(self) -> Iterator[Output]:
-        """Poll until the end is due; a program without attached probes ends when the ring is empty."""
-        on_demand = all(isinstance(a, OnDemand) for p in self.plan.programs for a in p.attach)
+        """Poll until the end is due; a program that nothing triggers any more ends when the ring is empty."""
+        on_demand = all(isinstance(a, (OnDemand, IterAttach)) for p in self.plan.programs for a in p.attach)
         while True:
             over = self._over()
             count = self.tracer.poll(0 if on_demand or over else POLL_MS, self.session.handle)

@@ -83,6 +83,7 @@ def _report_run(error: Exception, messages: Messages, verbose: bool, trace: Trac
     from pytrace.grammar.settings import SettingError
     from pytrace.listing import ListingError
     from pytrace.runtime.attach import AttachError
+    from pytrace.runtime.attach_iter import WalkError
     from pytrace.runtime.bpf_object import LoadError
     from pytrace.runtime.libbpf import LibraryMissing
     from pytrace.runtime.privileges import PrivilegeError
@@ -92,7 +93,7 @@ def _report_run(error: Exception, messages: Messages, verbose: bool, trace: Trac
         case SettingError():
             messages.write(f"{error}\n")
             return INTERNAL
-        case PrivilegeError() | ProcessError() | HostError() | LibraryMissing():
+        case PrivilegeError() | ProcessError() | HostError() | LibraryMissing() | WalkError():
             messages.error(str(error))
             return FAILED
         case ListingError():

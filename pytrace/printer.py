@@ -136,7 +136,9 @@ class JsonPrinter:
         if output.kind in ("error", "losses"):
             self._messages.write(output.text)
             self._messages.flush()
-        if output.kind not in self._left_out:
+        if output.raw:
+            self._out.write(output.text)
+        elif output.kind not in self._left_out:
             self._out.write(document(output))
 
     def settle(self) -> None:

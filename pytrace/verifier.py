@@ -28,6 +28,11 @@ _REMEDIES = (
         "Stack size is too large. Try moving some scratch variables into maps, or a lower on_stack_limit "
         "(e.g. `config = { on_stack_limit=16 }`).",
     ),
+    (
+        re.compile(r"R1 type=scalar expected=(?:trusted_)?ptr_"),
+        "The kernel takes only what lies in an object of the probe itself, such as path(ctx.file.f_path) or "
+        "path(args.file.f_path), not what a pointer in it leads to.",
+    ),
     (re.compile(r"invalid bpf_context access|out of bounds.*ctx"), "There is no such argument at this probe."),
 )
 

@@ -10,6 +10,7 @@ from typing import Any
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.plan import (
     Attach,
+    IterAttach,
     KprobeAttach,
     OnDemand,
     PerfEventAttach,
@@ -22,7 +23,7 @@ from pytrace.grammar.plan import (
     count_of,
 )
 from pytrace.grammar.source import encode_text
-from pytrace.runtime import attach_perf
+from pytrace.runtime import attach_iter, attach_perf
 from pytrace.runtime.attach_multi import Group, groups, link_type, singles
 from pytrace.runtime.bpf_object import BpfObject
 from pytrace.runtime.libbpf import library
@@ -141,6 +142,8 @@ class Attacher:
                 return [_link(place, library().bpf_program__attach_raw_tracepoint(program, encode_text(event)))]
             case TrampolineAttach():
                 return [_link(place, library().bpf_program__attach_trace(program))]
+            case IterAttach():
+                return [attach_iter.attach(self._object.program_fd(symbol), place, self._pid)]
             case OnDemand():
                 return []  # nothing to attach, yet it counts
             case _:

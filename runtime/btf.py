@@ -34,6 +34,7 @@ _MODULES = "/sys/kernel/btf"
 _MODIFIERS = frozenset({Kind.CONST, Kind.VOLATILE, Kind.RESTRICT, Kind.TYPE_TAG, Kind.DECL_TAG})
 _COMPOSITE = {"struct": (Kind.STRUCT,), "union": (Kind.UNION,), "enum": (Kind.ENUM, Kind.ENUM64)}
 _TRACEPOINT = "btf_trace_"
+_ITERATOR = "bpf_iter__"
 
 
 class KernelTypes:
@@ -264,6 +265,16 @@ class KernelTypes:
             names = {file.string(offset) for _, offset in file.walk(Kind.TYPEDEF)}
             found = sorted(n.removeprefix(_TRACEPOINT) for n in names if n.startswith(_TRACEPOINT))
             yield from ((file.module, name) for name in found)
+
+    def iterators(self) -> list[str]:
+        """The names of the kernel iterators, sorted: each has a context struct and a function that is attached
+        to (include/linux/bpf.h, DEFINE_BPF_ITER_FUNC)."""
+        found: set[str] = set()
+        for file in self._all():
+            names = {file.string(offset) for _, offset in file.walk(Kind.STRUCT)}
+            iterators = (n.removeprefix(_ITERATOR) for n in names if n.startswith(_ITERATOR))
+            found |= {name for name in iterators if file.find(f"bpf_iter_{name}", Kind.FUNC)}
+        return sorted(found)
 
     def _prototype(self, file: BtfFile, name: str, number: int, skip: int = 0) -> Prototype:
         record = file.record(number)

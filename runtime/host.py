@@ -113,6 +113,10 @@ class LiveHost:
         """See `Host`."""
         return self.types.raw_tracepoints()
 
+    def iterators(self) -> Iterable[str]:
+        """See `Host`."""
+        return self.types.iterators()
+
     def kernel_address(self, symbol: str) -> int | None:
         """See `Host`."""
         return self.kernel_symbols.address(symbol)

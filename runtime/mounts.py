@@ -1,10 +1,10 @@
-"""Where the kernel's tracefs is, mounted when it is not yet."""
+"""Where the kernel's tracefs and BPF file system are, mounted when they are not yet."""
 
 from __future__ import annotations
 
 import os
 
-from pytrace.runtime.syscalls import mount
+from pytrace.runtime.syscalls import file_system, mount
 
 # Documentation/trace/ftrace.rst: on its own, on older systems only inside of debugfs
 _FOLDERS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
@@ -17,3 +17,24 @@ def tracefs() -> str | None:
 
 def _present() -> str | None:
     return next((folder for folder in _FOLDERS if os.path.isdir(f"{folder}/events")), None)
+
+
+BPFFS = "/sys/fs/bpf"
+_BPF_MAGIC = 0xCAFE4A11  # include/uapi/linux/magic.h
+
+
+def bpffs() -> str | None:
+    """The folder of the BPF file system, or None when it cannot be mounted."""
+    return BPFFS if _is_bpffs() or (mount("bpf", BPFFS) and _is_bpffs()) else None
+
+
+def pin_path(pin: str) -> str:
+    """Where a pin lies: relative to the folder of the BPF file system."""
+    return os.path.join(BPFFS, pin)
+
+
+def _is_bpffs() -> bool:
+    try:
+        return file_system(BPFFS) == _BPF_MAGIC
+    except OSError:
+        return False

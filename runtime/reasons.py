@@ -9,6 +9,7 @@ from typing import assert_never
 
 from pytrace.grammar.plan import (
     Attach,
+    IterAttach,
     KprobeAttach,
     KprobeMultiAttach,
     OnDemand,
@@ -18,7 +19,7 @@ from pytrace.grammar.plan import (
     TrampolineAttach,
     UprobeAttach,
 )
-from pytrace.runtime.mounts import tracefs
+from pytrace.runtime.mounts import BPFFS, bpffs, pin_path, tracefs
 
 _SAMPLE_RATE = Path("/proc/sys/kernel/perf_event_max_sample_rate")
 
@@ -53,6 +54,8 @@ def _specific(place: Attach, number: int) -> str | None:
             return _trampoline(place, number)
         case PerfEventAttach():
             return _perf_event(place, number)
+        case IterAttach():
+            return _iterator(place, number)
         case OnDemand():
             return None
         case Attach():
@@ -119,6 +122,25 @@ def _trampoline(place: TrampolineAttach, number: int) -> str | None:
             return f"{place.function} is traced in another way already"
         case errno.E2BIG:
             return f"too many programs are attached to {place.function}"
+        case _:
+            return None
+
+
+def _iterator(place: IterAttach, number: int) -> str | None:
+    path = pin_path(place.pin) if place.pin else ""
+    folder = os.path.dirname(path)
+    match number:
+        case errno.EEXIST if path:
+            return f"{path} exists already; remove it (`rm {path}`) or choose another name"
+        case errno.ENOENT if path:
+            return f"there is no folder {folder}; make it with `mkdir -p {folder}`"
+        case errno.EPERM if "." in os.path.basename(path):
+            return f"{path} cannot be made: names in a BPF file system must not have a dot"
+        case errno.EPERM if path:
+            where = bpffs() or f"that of `mount -t bpf bpf {BPFFS}`"
+            return f"{path} cannot be made: a pin must lie in a BPF file system, {where}"
+        case errno.E2BIG:
+            return "this kernel cannot limit an iterator to one process; leave out -p and compare the task's tgid"
         case _:
             return None
 

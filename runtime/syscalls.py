@@ -22,8 +22,9 @@ _DISABLED, _INHERIT, _FREQUENCY, _INHERIT_THREAD = 1 << 0, 1 << 1, 1 << 10, 1 <<
 _FD_CLOEXEC = 1 << 3
 
 # include/uapi/linux/bpf.h
-_BPF_PROG_LOAD, _BPF_LINK_CREATE = 5, 28
+_BPF_PROG_LOAD, _BPF_OBJ_PIN, _BPF_LINK_CREATE, _BPF_ITER_CREATE = 5, 6, 28, 33
 _PROG_TYPE_KPROBE = 2
+_STATFS_SIZE = 256  # more than struct statfs has (120 on 64-bit machines)
 _RETURN_ZERO = struct.pack("=QQ", 0xB7, 0x95)  # r0 = 0; exit
 
 
@@ -76,6 +77,26 @@ def load_empty_kprobe_program(attach_type: int) -> int:
     struct.pack_into("=IIQQ", attr, 0, _PROG_TYPE_KPROBE, 2, ctypes.addressof(code), ctypes.addressof(gpl))
     struct.pack_into("=I", attr, 68, attach_type)
     return _checked(_libc.syscall(_BPF, _BPF_PROG_LOAD, bytes(attr), ctypes.c_ulong(len(attr))))
+
+
+def bpf_iter_create(link: int) -> int:
+    """BPF_ITER_CREATE: a descriptor whose read(2) walks the iterator of a link (Linux 5.8); raises OSError."""
+    attr = struct.pack("=II", link, 0)
+    return _checked(_libc.syscall(_BPF, _BPF_ITER_CREATE, attr, ctypes.c_ulong(len(attr))))
+
+
+def bpf_obj_pin(descriptor: int, path: str) -> None:
+    """BPF_OBJ_PIN: give a BPF object a name in a BPF file system; raises OSError."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    attr = struct.pack("=QII", ctypes.addressof(name), descriptor, 0)
+    _checked(_libc.syscall(_BPF, _BPF_OBJ_PIN, attr, ctypes.c_ulong(len(attr))))
+
+
+def file_system(path: str) -> int:
+    """The magic number of the file system that a path is in (statfs(2), `f_type`); raises OSError."""
+    buffer = ctypes.create_string_buffer(_STATFS_SIZE)
+    _checked(_libc.statfs(os.fsencode(path), buffer))
+    return int.from_bytes(buffer.raw[:8], "little") & 0xFFFFFFFF
 
 
 def mount(kind: str, target: str) -> bool:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, LOST, REFUSED, RING, MapSpec, OnDemand, Plan
 from pytrace.runtime import cpus, libbpf
 from pytrace.runtime.attach import Attacher, AttachFailure
+from pytrace.runtime.attach_iter import IteratorLink
 from pytrace.runtime.bpf_object import BpfObject
 from pytrace.runtime.links import Link, release_all, stop_all
 from pytrace.runtime.maps import Entry, LiveMap, Values
@@ -141,6 +142,22 @@ class Tracer:
         count = self._ring.poll(timeout_ms, handler) if self._ring else 0
         # control records come here when the ring was full, so after what was in it
         return count + (self._control.consume(handler) if self._control else 0)
+
+    def walk(self) -> Iterator[list[bytes]]:
+        """Read the iterators to their end: their records, in batches. Raises `WalkError`."""
+        for link in self._attacher.links:
+            if isinstance(link, IteratorLink) and not link.pin:
+                yield from link.walk(tuple(action.size for action in self.plan.actions))
+
+    @property
+    def pins(self) -> list[str]:
+        """Where iterators have been pinned."""
+        return [link.pin for link in self._attacher.links if isinstance(link, IteratorLink) and link.pin]
+
+    def unpin(self) -> None:
+        """Take the pins away again."""
+        for path in self.pins:
+            os.unlink(path)
 
     def wake(self) -> None:
         """End the wait of `poll`; for signal handlers."""

@@ -61,7 +61,22 @@ def members(*entries: tuple[str, Type, int]) -> tuple[Member, ...]:
     return tuple(Member(name, kind, offset, text=f"{kind} {name}") for name, kind, offset in entries)
 
 
+ITER_META = Struct("bpf_iter_meta", 24)
 STRUCTS: dict[Struct, tuple[Member, ...]] = {
+    ITER_META: members(("session_id", UINT64, 8), ("seq_num", UINT64, 16)),
+    Struct("bpf_iter__task", 16): (
+        Member("meta", _kernel(ITER_META), 0, text="struct bpf_iter_meta * meta"),
+        Member("task", _kernel(TASK), 8, text="struct task_struct * task"),
+    ),
+    Struct("bpf_iter__task_file", 32): (
+        Member("meta", _kernel(ITER_META), 0, text="struct bpf_iter_meta * meta"),
+        Member("task", _kernel(TASK), 8, text="struct task_struct * task"),
+        Member("fd", UINT32, 16, text="u32 fd"),
+        Member("file", _kernel(Struct("file", 184)), 24, text="struct file * file"),
+    ),
+    Struct("bpf_iter__bpf_map_elem", 32): members(
+        ("meta", _kernel(ITER_META), 0), ("key", _kernel(UINT8), 16), ("value", _kernel(UINT8), 24)
+    ),
     TASK: (
         *members(
             ("__state", UINT32, 24),
@@ -445,6 +460,11 @@ class FakeHost:
     def raw_tracepoints(self) -> Sequence[tuple[str, str]]:
         self.asked.append("raw_tracepoints")
         return sorted((p.module, name) for name, p in self.raw.items())
+
+    def iterators(self) -> Sequence[str]:
+        self.asked.append("iterators")
+        names = (s.name for s in self.structs if s.name.startswith("bpf_iter__"))
+        return sorted(name.removeprefix("bpf_iter__") for name in names)
 
     def binaries(self, target: str, pid: int | None = None) -> Sequence[str]:
         return self.files.get(target, ())

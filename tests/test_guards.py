@@ -41,7 +41,8 @@ OTHER_WORDS = {
     "runtime/usdt.py": {"float"},  # of a pattern's group
     "runtime/usertypes.py": {"float"},
     "runtime/attach_perf.py": {"kprobe", "uprobe"},  # the kernel's PMUs
-    "runtime/features.py": {"kprobe", "uprobe", "fentry"},  # the kernel's facilities
+    "runtime/attach_iter.py": {"cgroup"},  # the kernel's iterator
+    "runtime/features.py": {"kprobe", "uprobe", "fentry", "iter"},  # the kernel's facilities
     "runtime/libbpf.py": {"retval", "cpu"},  # members of struct bpf_test_run_opts
     "runtime/tracer.py": {"begin"},  # when a program on demand runs
 }

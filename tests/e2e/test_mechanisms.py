@@ -88,6 +88,15 @@ def mechanism(request: pytest.FixtureRequest) -> Callable[[str], None]:
     return lambda text: request.node.user_properties.append(("mechanism", text))
 
 
+def test_iter(mechanism: Callable[[str], None]) -> None:
+    with trace("iter:task { @[ctx.task.pid] = count(); }", values=True) as t:
+        for output in t.outputs():
+            if output.kind == "attached_probes":
+                found = mechanisms(t)
+        assert t.maps["@"][os.getpid()] == 1
+    mechanism(f"iter: {', '.join(sorted(found))}")
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.probe)
 def test_it_fires(case: Case, mechanism: Callable[[str], None]) -> None:
     host = LiveHost()

@@ -235,7 +235,7 @@ class Ctx(Builtin):
     """The context that the kernel gives the program, as a pointer to a struct: `ctx.ip`.
 
     kprobe, kretprobe, uprobe, uretprobe, usdt: `struct pt_regs *`. profile, interval, software, hardware:
-    `struct bpf_perf_event_data *`.
+    `struct bpf_perf_event_data *`. iter: `struct bpf_iter__NAME *`.
 
     bt> profile:hz:99 { @[ctx.sample_period] = count(); } interval:1s { exit(); }
     """
@@ -245,7 +245,7 @@ class Ctx(Builtin):
 
     def type(self, site: CallSite) -> Type:
         target = site.target
-        word = target.type.context_type
+        word = target.type.context_struct(target)
         if word:
             struct = site.context.host.find_type(word, "struct")
             return Pointer(struct or Struct(word, 0), Space.DIRECT)

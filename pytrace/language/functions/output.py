@@ -19,6 +19,7 @@ from pytrace.grammar.spec import (
     Param,
     Services,
     Session,
+    Sink,
     feature,
 )
 from pytrace.grammar.types import (
@@ -34,8 +35,9 @@ from pytrace.grammar.types import (
     Type,
     Void,
 )
+from pytrace.language import kernelprintf
 from pytrace.language.jsonvalue import clean, jsonable, python_value
-from pytrace.language.printf import formatter, parse, problem
+from pytrace.language.printf import Problem, formatter, parse, problem
 from pytrace.language.text import text as default_text
 
 MOST_VALUES = 127
@@ -55,12 +57,16 @@ class Formatted(Action):
             found = f"{self.name}() takes up to {MOST_VALUES + 1} arguments ({len(site)} provided)"
             site.error("err.call.nargs", found)
         known = NONE not in site.types or not site.diagnostics.errors
-        mismatch = problem(parse(site.text(0)), site.types[1:]) if known else None
+        mismatch = self.check(site) if known else None
         if mismatch is not None:
             at = mismatch.index
             labels = [] if at is None else [Label(site.arguments[at + 1].span, f"value {at + 1} of the format")]
             site.diagnostics.error("fmt.check", mismatch.message, site.span, labels, mismatch.hints)
         return NONE
+
+    def check(self, site: CallSite) -> Problem | None:
+        """What is wrong with the format, or with a value for it."""
+        return problem(parse(site.text(0)), site.types[1:])
 
     def fields(self, site: CallSite) -> tuple[Expr, ...]:
         return site.arguments[1:]
@@ -102,15 +108,34 @@ class Printf(Formatted):
     buffer, `%gr` page allocation flags. Values are taken when this runs, and formatted when the tracer gets
     to it.
 
+    In a pinned iterator the kernel makes the text (bpf_seq_printf), which knows `%d %i %u %x %X %c %p %s` with
+    up to 12 values. What an iterator prints is plain text in JSON mode too.
+
     bt> tracepoint:syscalls:sys_enter_openat { printf("%-16s %d %s\\n", comm, pid, str(args.filename)); }
     """
 
     name = "printf"
 
+    def check(self, site: CallSite) -> Problem | None:
+        found = super().check(site)
+        if found is None and site.target.sink is Sink.TEXT:
+            return kernelprintf.problem(parse(site.text(0)), site.types[1:])
+        return found
+
+    def params(self, site: CallSite) -> tuple[Any, ...]:
+        return (site.text(0),) if site.target.sink is Sink.RING else (site.text(0), "raw")
+
+    def emit(self, emit: Emit, site: CallSite) -> Value | None:
+        if site.target.sink is not Sink.TEXT:
+            return super().emit(emit, site)
+        values = [emit.value(argument) for argument in self.fields(site)]
+        kernelprintf.write(emit, parse(site.text(0)), values)
+        return None
+
     def handle(self, action: ActionRecord, values: tuple[Any, ...], session: Session) -> Output | None:
         text = self.format(action, values, session)
         shown = python_values(action, values, session.services) if session.values else ()
-        return Output("printf", text, clean(text), shown)
+        return Output("printf", text, clean(text), shown, raw=len(action.params) > 1)
 
 
 class Located(Formatted):

@@ -1,6 +1,7 @@
 """The types of probe, one class each."""
 
 from pytrace.language.probes import (
+    iterator,
     kprobe,
     perf,
     rawtracepoint,
@@ -13,5 +14,5 @@ from pytrace.language.probes import (
 )
 
 __all__ = [
-    "kprobe", "perf", "rawtracepoint", "special", "timed", "tracepoint", "trampoline", "uprobe", "usdt",
+    "iterator", "kprobe", "perf", "rawtracepoint", "special", "timed", "tracepoint", "trampoline", "uprobe", "usdt",
 ]  # fmt: skip
