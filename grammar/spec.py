@@ -7,6 +7,7 @@ from a class here. Passes and code generation know features only through these c
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import field
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -75,6 +76,8 @@ class Context:
 
     `warnings` and `helper_errors` say which mishaps programs report (`--no-warnings`, `-k`). `named` are the words
     `--name=value` for the program's own options, `options` those that it turns out to have: default and description.
+    `mode` is that of the run (empty: trace), `probe_filter` the expression of `--probe-filter`. `single` holds attach
+    points that a program may have only once, with their places.
     """
 
     host: Host
@@ -88,6 +91,9 @@ class Context:
     helper_errors: bool = False
     named: tuple[str, ...] = ()
     options: dict[str, tuple[Constant, str]] = field(default_factory=dict)
+    mode: str = ""
+    probe_filter: re.Pattern[str] | None = None
+    single: dict[str, Span] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -341,6 +347,8 @@ class ProbeType(Feature):
     context_type: ClassVar[str] = ""  # struct that `ctx` points to
     groupable: ClassVar[bool] = False  # one program may serve many attach points
     family: ClassVar[str] = ""  # what `probetype` says, if not the name
+    modes: ClassVar[tuple[str, ...]] = ("",)  # of a run, in which these have code; "" is tracing
+    always: ClassVar[bool] = False  # no --probe-filter leaves them out
     # whose attach points a wildcard in the type's place finds: "kernel", "user" (with a file or -p only) or nobody's
     wild: ClassVar[str] = ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import field
@@ -23,13 +24,17 @@ RECURSION_LIMIT = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Compilation:
-    """A compiled program: what the runtime needs, the warnings, and for `-d` the text of each stage asked for."""
+    """A compiled program: what the runtime needs, the warnings, and for `-d` the text of each stage asked for.
+
+    `idle_modes` are the modes of a run in which probes that were left out would run.
+    """
 
     source: Source
     plan: Plan
     elf: bytes
     warnings: tuple[Diagnostic, ...]
     stages: Mapping[str, str] = field(default_factory=dict)
+    idle_modes: frozenset[str] = frozenset()
 
 
 def compile_text(
@@ -54,6 +59,7 @@ def compile_text(
     context = Context(
         host or live_host(options), config, diagnostics, options.parameters, options.pid,
         options.command is not None, options.unsafe, options.warnings, options.helper_errors, options.named,
+        mode=options.mode, probe_filter=compile_filter(options.probe_filter),
     )  # fmt: skip
     typed = analyse.analyse(program, REGISTRY, context)
     check_options(context)
@@ -68,11 +74,26 @@ def compile_text(
             "codegen-opt": compiled.optimized,
             "asm": compiled.assembly,
         }
-    return Compilation(source, compiled.plan, compiled.elf, tuple(diagnostics.warnings), stages)
+    idle = frozenset(mode for t in typed.probes if t.left_out for mode in t.target.type.modes if mode)
+    return Compilation(source, compiled.plan, compiled.elf, tuple(diagnostics.warnings), stages, idle)
+
+
+class FilterError(Exception):
+    """The expression of `--probe-filter` is not one; the message is meant for the user."""
+
+
+def compile_filter(text: str | None) -> re.Pattern[str] | None:
+    """The expression of `--probe-filter`. Raises `FilterError`."""
+    if text is None:
+        return None
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise FilterError(f"Invalid --probe-filter regex '{text}': {error}") from error
 
 
 def live_host(options: Options) -> Host:
     """The machine we are on."""
     from pytrace.runtime.host import LiveHost
 
-    return LiveHost(options.include_dirs, options.include, options.unsafe)
+    return LiveHost(options.include_dirs, options.include, options.unsafe, options.without)

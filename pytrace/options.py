@@ -12,7 +12,9 @@ class Options:
     `parameters` are `$1`, `$2`, …; `named` the options after `--` (`--name=value` as given). `pid` restricts to a
     process, `command` is run and traced (`-c`). `environment` overrides the script's config block
     (`BPFTRACE_…` variables). `include` and `include_dirs` are for the C front end. `stages` are those of `-d`.
-    `strict` makes any loss an error. `values` gives outputs their Python values besides their text.
+    `mode` is empty for tracing, or `test` or `bench`: to run the probes of that type. `probe_filter` is a regular
+    expression that the names of probes must match. `without` are facilities of the kernel to be taken for missing
+    (`kprobe_multi`, …). `strict` makes any loss an error. `values` gives outputs their Python values besides their text.
     """
 
     parameters: tuple[str, ...] = ()
@@ -30,3 +32,6 @@ class Options:
     verbose: bool = False
     strict: bool = False
     values: bool = True
+    mode: str = ""
+    probe_filter: str | None = None
+    without: frozenset[str] = frozenset()

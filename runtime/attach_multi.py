@@ -104,12 +104,15 @@ _T = TypeVar("_T")
 Group = KernelGroup | FileGroup
 
 
-def link_type(program: ProgramSpec) -> int | None:
-    """The attach type to load a program with for its places to go by multi links, None if they cannot."""
+def link_type(program: ProgramSpec, without: frozenset[str] = frozenset()) -> int | None:
+    """The attach type to load a program with for its places to go by multi links, None if they cannot.
+
+    `without` names links (`kprobe_multi`, `uprobe_multi`) that shall not be used.
+    """
     if any(isinstance(place, KprobeMultiAttach) for place in program.attach):
-        return KPROBE_MULTI if has_multi(KPROBE_MULTI) else None
+        return KPROBE_MULTI if "kprobe_multi" not in without and has_multi(KPROBE_MULTI) else None
     if program.attach and all(isinstance(place, UprobeAttach) for place in program.attach):
-        return UPROBE_MULTI if has_multi(UPROBE_MULTI) else None
+        return UPROBE_MULTI if "uprobe_multi" not in without and has_multi(UPROBE_MULTI) else None
     return None
 
 

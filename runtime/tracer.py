@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from types import TracebackType
 
 from pytrace.grammar.data import dataclass
-from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, LOST, REFUSED, RING, MapSpec, OnDemand, Plan
+from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, LOST, REFUSED, RING, MapSpec, Plan, ProgramSpec
 from pytrace.runtime import cpus, libbpf
 from pytrace.runtime.attach import Attacher, AttachFailure
 from pytrace.runtime.bpf_object import BpfObject
@@ -24,6 +24,7 @@ from pytrace.runtime.process import Child, boot_time_ns, pid_namespace
 from pytrace.runtime.ring import Handler, RingReader, ring_size
 from pytrace.runtime.syscalls import raise_limits
 
+ETHERNET_HEADER = 14  # bytes: ETH_HLEN of include/uapi/linux/if_ether.h
 _FIRST = bytes(4)  # key 0 of an array
 
 
@@ -45,7 +46,7 @@ class Tracer:
     """Runs a Plan. `pid` is the process of `-p`, `child` that of `-c`; `globals` adds words of global data.
 
     `log_level` is the verifier's: at 1 it writes a summary of every program to `verifier_logs`, at 2 every
-    instruction it looks at.
+    instruction it looks at. `without` are kernel facilities to do without, see `Attacher`.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Tracer:
         child: Child | None = None,
         globals: Mapping[str, int] | None = None,
         log_level: int = 0,
+        without: frozenset[str] = frozenset(),
     ) -> None:
         self.plan = plan
         self._pid, self._child = pid or 0, child
@@ -67,7 +69,7 @@ class Tracer:
         if log_level:
             for program in plan.programs:
                 self._object.keep_log(program.symbol)
-        self._attacher = Attacher(plan, self._object, child.pid if child else self._pid)
+        self._attacher = Attacher(plan, self._object, child.pid if child else self._pid, without)
         self._ring: RingReader | None = None
         self._control: RingReader | None = None
         self._maps: dict[str, LiveMap] = {}
@@ -92,7 +94,7 @@ class Tracer:
             self._control = RingReader(self._object.map_fd(CONTROL), entries)
 
     def run_on_demand(self, when: str) -> list[int]:
-        """Run the programs that are for `when` (`begin`, `end`), in source order; returns their results.
+        """Run the programs that are for `when` (see `OnDemand`), in source order; returns their results.
 
         They run in this process, by BPF_PROG_TEST_RUN of a raw tracepoint program (Linux 5.10).
         Raises OSError.
@@ -100,11 +102,21 @@ class Tracer:
         if when == "begin":
             self._write_globals()  # the time of the start
         return [
-            self._test_run(self._object.program_fd(program.symbol))
-            for program in self.plan.programs
-            for place in program.attach
-            if isinstance(place, OnDemand) and place.when == when
+            self._test_run(self._object.program_fd(program.symbol), libbpf.TestRunOptions())[0]
+            for program, place in self.plan.on_demand(when)
         ]
+
+    def measure(self, program: ProgramSpec, repeat: int = 1) -> tuple[int, int]:
+        """Run an XDP program `repeat` times in a row: its last result, and the average time in nanoseconds.
+
+        The packet that it gets is as short as one may be (bpf_prog_test_run_xdp in net/bpf/test_run.c wants
+        an Ethernet header). Raises OSError.
+        """
+        packet = ctypes.create_string_buffer(ETHERNET_HEADER)
+        options = libbpf.TestRunOptions(
+            data_in=ctypes.addressof(packet), data_size_in=ETHERNET_HEADER, repeat=repeat
+        )  # fmt: skip
+        return self._test_run(self._object.program_fd(program.symbol), options)
 
     def attach(self) -> int:
         """Attach all programs in an order that keeps source order; returns the N of `Attached N probes`.
@@ -119,6 +131,11 @@ class Tracer:
     def failures(self) -> list[AttachFailure]:
         """The probes that are left out because the kernel refused them."""
         return self._attacher.failures
+
+    @property
+    def partial(self) -> list[AttachFailure]:
+        """The probes that are attached, but not to everything that they are about."""
+        return self._attacher.partial
 
     @property
     def verifier_logs(self) -> dict[str, str]:
@@ -229,12 +246,12 @@ class Tracer:
         if result < 0:
             raise OSError(-result, os.strerror(-result))
 
-    def _test_run(self, program: int) -> int:
-        options = libbpf.TestRunOptions(size=ctypes.sizeof(libbpf.TestRunOptions))
+    def _test_run(self, program: int, options: libbpf.TestRunOptions) -> tuple[int, int]:
+        options.size = ctypes.sizeof(libbpf.TestRunOptions)
         result = libbpf.library().bpf_prog_test_run_opts(program, ctypes.byref(options))
         if result < 0:
             raise OSError(-result, os.strerror(-result))
-        return int(options.retval)
+        return int(options.retval), int(options.duration)
 
     def _missed_by_links(self) -> dict[str, int]:
         missed: dict[str, int] = {}

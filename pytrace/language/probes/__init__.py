@@ -10,8 +10,10 @@ from pytrace.language.probes import (
     trampoline,
     uprobe,
     usdt,
+    watchpoint,
 )
 
 __all__ = [
     "kprobe", "perf", "rawtracepoint", "special", "timed", "tracepoint", "trampoline", "uprobe", "usdt",
+    "watchpoint",
 ]  # fmt: skip
