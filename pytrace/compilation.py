@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
 
 from pytrace.grammar import analyse
@@ -38,9 +38,16 @@ class Compilation:
 
 
 def compile_text(
-    text: str, name: str = "stdin", options: Options | None = None, host: Host | None = None
+    text: str,
+    name: str = "stdin",
+    options: Options | None = None,
+    host: Host | None = None,
+    lap: Callable[[str], None] = lambda stage: None,
 ) -> Compilation:
-    """Compile a program for a machine (by default this one). Raises CompileError."""
+    """Compile a program for a machine (by default this one). Raises CompileError, FilterError.
+
+    `lap` is called with the name of each stage when it is done.
+    """
     # features register themselves when they are imported, and the code generator loads LLVM
     import pytrace.language  # noqa: F401
     from pytrace.codegen.compiler import compile_program
@@ -50,6 +57,7 @@ def compile_text(
     options = options or Options()
     source, diagnostics, stages = Source(name, text), Diagnostics(), dict[str, str]()
     program = analyse.parse(source, REGISTRY, diagnostics)
+    lap("parser")
     if "ast" in options.stages:
         from pytrace.grammar.printer import print_program
 
@@ -63,7 +71,9 @@ def compile_text(
     )  # fmt: skip
     typed = analyse.analyse(program, REGISTRY, context)
     check_options(context)
+    lap("types")
     compiled = compile_program(typed, source, REGISTRY, context, bool(options.stages))
+    lap("codegen")
     if options.stages:
         from pytrace.stages import describe_plan, describe_types
 

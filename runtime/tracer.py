@@ -21,7 +21,7 @@ from pytrace.runtime.links import release_all, stop_all
 from pytrace.runtime.maps import Entry, LiveMap, Values
 from pytrace.runtime.misses import link_misses, program_misses
 from pytrace.runtime.process import Child, boot_time_ns, pid_namespace
-from pytrace.runtime.ring import Handler, RingReader, ring_size
+from pytrace.runtime.ring import Handler, RingReader, Waiter, ring_size
 from pytrace.runtime.syscalls import raise_limits
 
 ETHERNET_HEADER = 14  # bytes: ETH_HLEN of include/uapi/linux/if_ether.h
@@ -71,6 +71,7 @@ class Tracer:
                 self._object.keep_log(program.symbol)
         self._attacher = Attacher(plan, self._object, child.pid if child else self._pid, without)
         self._ring: RingReader | None = None
+        self._waiter: Waiter | None = None  # of programs that send nothing
         self._control: RingReader | None = None
         self._maps: dict[str, LiveMap] = {}
         self._missed: dict[str, int] = {}  # by links that are closed
@@ -84,10 +85,12 @@ class Tracer:
             self._object.resize_map(RING, ring_size(self.plan.config.perf_rb_pages, cpus.possible()))
         self._object.load()
         self._write_globals()
-        if self._object.has_map(RING):
-            if self._pid:
-                self._watched.append(os.pidfd_open(self._pid))
-            watch = [self._child.pidfd] if self._child else self._watched
+        if self._pid:
+            self._watched.append(os.pidfd_open(self._pid))
+        watch = [self._child.pidfd] if self._child else self._watched
+        if not self._object.has_map(RING):
+            self._waiter = Waiter(watch)
+        else:
             self._ring = RingReader(self._object.map_fd(RING), self._object.map_entries(RING), watch)
         if self._object.has_map(CONTROL):
             entries = self._object.map_entries(CONTROL)
@@ -150,14 +153,17 @@ class Tracer:
         Waits for the first at most `timeout_ms` (0: not at all); the end of the traced process and `wake` end
         the wait. Each record starts with the number of its action.
         """
+        if self._waiter and timeout_ms > 0:
+            self._waiter.wait(timeout_ms / 1000)
         count = self._ring.poll(timeout_ms, handler) if self._ring else 0
         # control records come here when the ring was full, so after what was in it
         return count + (self._control.consume(handler) if self._control else 0)
 
     def wake(self) -> None:
         """End the wait of `poll`; for signal handlers."""
-        if self._ring:
-            self._ring.wake()
+        waiting = self._ring or self._waiter
+        if waiting:
+            waiting.wake()
 
     def losses(self) -> Losses:
         """What has been lost so far."""
@@ -207,10 +213,10 @@ class Tracer:
         self.detach()
         release_all(self._attacher.links, wait)
         self._attacher.links.clear()
-        for ring in (self._ring, self._control):
+        for ring in (self._ring, self._control, self._waiter):
             if ring:
                 ring.close()
-        self._ring = self._control = None
+        self._ring = self._control = self._waiter = None
         while self._watched:
             os.close(self._watched.pop())
         self._object.close()
