@@ -91,6 +91,8 @@ class Run:
                 return self._run(text, name, output, stack)
             except KeyboardInterrupt:
                 return NOT_RUNNING
+            except UsageError:
+                raise
             except WriteError as error:
                 if error.errno == errno.EPIPE:
                     return BROKEN_PIPE
