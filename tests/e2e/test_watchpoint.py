@@ -20,7 +20,12 @@ from tests.e2e.conftest import Runner
 from tests.e2e.programs import run as trace
 from tests.e2e.workloads import build, observe
 
-pytestmark = pytest.mark.root
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(
+        not Path("/sys/bus/event_source/devices/breakpoint").exists(), reason="this kernel has no hardware breakpoints"
+    ),
+]
 tag = pytest.mark.tag
 
 REGISTERS = 4  # debug registers of an x86 processor for addresses
