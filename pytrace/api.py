@@ -212,13 +212,13 @@ class Trace:
 
     def _test_outputs(self) -> Iterator[Output]:
         """What the tests or benchmarks show, between what `begin` and `end` do."""
-        from pytrace.testmode import TestMode
+        from pytrace.testmode import ModeRunner
 
         if self.options.dry_run:
             return
         yield from self.drain()
         if not self.session.exiting:
-            mode = TestMode(self, self.options.color)
+            mode = ModeRunner(self, self.options.color)
             yield from mode.outputs()
             self._failed = mode.failed
         yield from self._end()

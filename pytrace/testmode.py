@@ -48,7 +48,7 @@ class Outcome:
         return "".join(output.text for output in self.outputs)
 
 
-class TestMode:
+class ModeRunner:
     """Runs the tests or benchmarks of a loaded trace. `failed` says whether any of them went wrong."""
 
     def __init__(self, trace: Trace, color: bool = False) -> None:
