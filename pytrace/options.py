@@ -14,7 +14,8 @@ class Options:
     (`BPFTRACE_…` variables). `include` and `include_dirs` are for the C front end. `stages` are those of `-d`.
     `mode` is empty for tracing, or `test` or `bench`: to run the probes of that type. `probe_filter` is a regular
     expression that the names of probes must match. `without` are facilities of the kernel to be taken for missing
-    (`kprobe_multi`, …). `color` lets the report of tests have colours. `strict` makes any loss an error. `values` gives outputs their Python values besides their text.
+    (`kprobe_multi`, …). `color` lets the report of tests have colours. `strict` makes any loss an error. `values`
+    gives outputs their Python values besides their text.
     """
 
     parameters: tuple[str, ...] = ()

@@ -32,7 +32,8 @@ class LiveHost:
     """`Host` of the running machine.
 
     `include_dirs` and `include` are for the C front end (`-I`, `--include`). `unsafe` lets user probes take
-    any file (`--unsafe`). `without` are facilities of the kernel to be taken for missing. Methods raise `HostError` where the machine refuses to answer.
+    any file (`--unsafe`). `without` are facilities of the kernel to be taken for missing.
+    Methods raise `HostError` where the machine refuses to answer.
     """
 
     def __init__(

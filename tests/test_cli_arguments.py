@@ -103,7 +103,10 @@ def test_bytes_that_are_not_utf8_reach_the_program() -> None:
         ("--mode test --mode bench", "ERROR: USAGE: --mode conflicts with existing --mode"),
         ("--bench --fmt", "ERROR: USAGE: --fmt conflicts with existing --mode"),
         ("--mode codegen --test", "ERROR: USAGE: --test conflicts with existing --mode"),
-        ("--no-feature kprobe_multi,x", "ERROR: USAGE: --no-feature can only have values 'kprobe_multi,kprobe_session,uprobe_multi'."),
+        (
+            "--no-feature kprobe_multi,x",
+            "ERROR: USAGE: --no-feature can only have values 'kprobe_multi,kprobe_session,uprobe_multi'.",
+        ),
         *[(f"{option} x", f"ERROR: {option} is not supported yet") for option in UNSUPPORTED],
     ],
 )

@@ -315,7 +315,7 @@ def test_sigusr1_reaches_a_program_that_wants_it() -> None:
     """Each delivery counts, though Python runs its handler once for several."""
 
     def deliver(_: Played) -> None:
-        for _ in range(3):
+        for _i in range(3):
             signal.raise_signal(signal.SIGUSR1)
 
     program = ProgramSpec("self_1", "raw_tp", (OnDemand("self:signal:SIGUSR1", "SIGUSR1"),))

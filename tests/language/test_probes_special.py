@@ -95,7 +95,13 @@ def test_what_is_not_there(kind: str, word: str) -> None:
 
 @tag("list.type")
 def test_listing() -> None:
-    for word, found in (("self", ["signal:SIGUSR1"]), ("test", []), ("bench", []), ("watchpoint", []), ("asyncwatchpoint", [])):
+    for word, found in (
+        ("self", ["signal:SIGUSR1"]),
+        ("test", []),
+        ("bench", []),
+        ("watchpoint", []),
+        ("asyncwatchpoint", []),
+    ):
         assert lines(REGISTRY.probes[word].search("*", FakeHost(), None)) == found
 
 
