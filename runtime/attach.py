@@ -24,7 +24,7 @@ from pytrace.grammar.plan import (
 )
 from pytrace.grammar.source import encode_text
 from pytrace.runtime import attach_perf
-from pytrace.runtime.attach_multi import Group, groups, link_type, singles
+from pytrace.runtime.attach_multi import FACILITIES, Group, groups, link_type, singles
 from pytrace.runtime.bpf_object import BpfObject
 from pytrace.runtime.libbpf import library
 from pytrace.runtime.links import Link, release_all, stop_all
@@ -58,8 +58,8 @@ class Attacher:
 
     By the setting `missing_probes`, what is refused raises `AttachError` (`error`) or is left out and
     remembered in `failures`. `places` counts what is attached, each function of a multi link and each
-    program on demand too. `partial` are probes that are attached, but not everywhere. Links named in `without`
-    (`kprobe_multi`, `uprobe_multi`) are not used.
+    program on demand too. `partial` are probes that are attached, but not everywhere. Links of the kinds named in
+    `without` (`kprobe_multi`, `uprobe_multi`) are not used.
     """
 
     def __init__(self, plan: Plan, loaded: BpfObject, pid: int, without: frozenset[str] = frozenset()) -> None:
@@ -74,8 +74,8 @@ class Attacher:
     def prepare(self) -> None:
         """Before the load: tell libbpf what programs will be attached to. Raises `AttachError`."""
         for program in self._plan.programs:
-            kind = link_type(program, self._without)
-            if kind is not None:
+            kind = link_type(program)
+            if kind is not None and FACILITIES[kind] not in self._without:
                 handle = self._object.program(program.symbol)
                 library().bpf_program__set_expected_attach_type(handle, kind)
                 self._multi.add(program.symbol)

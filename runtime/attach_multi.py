@@ -22,6 +22,7 @@ from pytrace.runtime.syscalls import bpf_link_create, load_empty_kprobe_program
 
 # enum bpf_attach_type and the flags of the two links, include/uapi/linux/bpf.h
 KPROBE_MULTI, UPROBE_MULTI = 42, 48
+FACILITIES = {KPROBE_MULTI: "kprobe_multi", UPROBE_MULTI: "uprobe_multi"}  # as `Features.has` calls them
 _RETURN = 1
 _BAD_ADDRESS = 8
 
@@ -104,15 +105,12 @@ _T = TypeVar("_T")
 Group = KernelGroup | FileGroup
 
 
-def link_type(program: ProgramSpec, without: frozenset[str] = frozenset()) -> int | None:
-    """The attach type to load a program with for its places to go by multi links, None if they cannot.
-
-    `without` names links (`kprobe_multi`, `uprobe_multi`) that shall not be used.
-    """
+def link_type(program: ProgramSpec) -> int | None:
+    """The attach type to load a program with for its places to go by multi links, None if they cannot."""
     if any(isinstance(place, KprobeMultiAttach) for place in program.attach):
-        return KPROBE_MULTI if "kprobe_multi" not in without and has_multi(KPROBE_MULTI) else None
+        return KPROBE_MULTI if has_multi(KPROBE_MULTI) else None
     if program.attach and all(isinstance(place, UprobeAttach) for place in program.attach):
-        return UPROBE_MULTI if "uprobe_multi" not in without and has_multi(UPROBE_MULTI) else None
+        return UPROBE_MULTI if has_multi(UPROBE_MULTI) else None
     return None
 
 

@@ -136,15 +136,14 @@ def _perf_event(place: PerfEventAttach, number: int) -> str | None:
                 f"the kernel samples at most {_max_sample_rate()} times a second; "
                 "raise kernel.perf_event_max_sample_rate or ask for less"
             )
-        case errno.ENOENT | errno.ENODEV | errno.EOPNOTSUPP if place.type == PERF_TYPE_HARDWARE:
-            if not _PROCESSOR.exists():
-                return (
-                    "this machine, or its hypervisor, offers no performance counters (PMU) of the processor, which "
-                    "all probes of this type need; use a software or profile probe"
-                )
-            return "the processor, or the hypervisor of this machine, does not have this event"
         case errno.ENOENT | errno.ENODEV | errno.EOPNOTSUPP:
-            return "this machine or virtual machine does not have this event"
+            lacking = "this machine or virtual machine does not have this event"
+            if place.type == PERF_TYPE_HARDWARE and not _PROCESSOR.exists():
+                lacking += (
+                    ", for it has no performance counters (PMU) of the processor, which all probes of this type need; "
+                    "use a software or profile probe"
+                )
+            return lacking
         case errno.EBUSY:
             return "all counters for this event are in use"
         case _:

@@ -14,15 +14,15 @@ from pytrace.grammar.plan import (
     KprobeMultiAttach,
     OnDemand,
     PerfEventAttach,
-    ProgramSpec,
     UprobeAttach,
     WatchpointAttach,
 )
 from pytrace.runtime import attach_multi, reasons
-from pytrace.runtime.attach_multi import KPROBE_MULTI, UPROBE_MULTI, link_type
+from pytrace.runtime.attach import Attacher
+from pytrace.runtime.bpf_object import BpfObject
 from pytrace.runtime.host import LiveHost
 from pytrace.runtime.reasons import describe
-from tests.runtime.objects import Code, count, counters, map_spec, tracer
+from tests.runtime.objects import Code, build, count, counters, map_spec, plan, tracer
 
 COUNTERS = map_spec("counters", "array", entries=4)
 TEST = (OnDemand("test:x", "test"),)
@@ -101,15 +101,20 @@ def test_a_machine_without_performance_counters(monkeypatch: pytest.MonkeyPatch,
 # ---------------------------------------------------------------- doing without
 
 
+@pytest.mark.root
 @tag("cli.no-feature")
-def test_links_that_shall_not_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("without", [frozenset[str](), frozenset({"uprobe_multi"}), frozenset({"kprobe_multi"})])
+def test_links_that_shall_not_be_used(without: frozenset[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which programs are loaded for multi links, on a kernel that has all of them."""
     monkeypatch.setattr(attach_multi, "has_multi", lambda kind: True)
-    functions = ProgramSpec("a", "kprobe", (KprobeMultiAttach("kprobe:*", ("f", "g")),))
-    file = ProgramSpec("b", "uprobe", (UprobeAttach("uprobe:x:f", "/x", 1),))
-    assert (link_type(functions), link_type(file)) == (KPROBE_MULTI, UPROBE_MULTI)
-    assert link_type(functions, frozenset({"kprobe_multi"})) is None
-    assert link_type(functions, frozenset({"uprobe_multi"})) == KPROBE_MULTI
-    assert link_type(file, frozenset({"uprobe_multi"})) is None
+    functions = Code("a", "kprobe", "  ret i32 0", (KprobeMultiAttach("kprobe:*", ("f", "g")),))
+    file = Code("b", "uprobe", "  ret i32 0", (UprobeAttach("uprobe:x:f", "/x", 1),))
+    codes = [functions, file]
+    loaded = BpfObject(build([], codes))
+    attacher = Attacher(plan([], codes), loaded, 0, without)
+    attacher.prepare()
+    assert attacher._multi == {"a", "b"} - {{"kprobe_multi": "a", "uprobe_multi": "b"}[name] for name in without}
+    loaded.close()
 
 
 @tag("cli.no-feature")

@@ -71,8 +71,8 @@ class _Timed(Probe):
             return None
         value = number(text)
         if value is None or _DURATION.fullmatch(text):
-            hints = [] if value is None else [f"Write {self.name}:{text} or {self.name}:{unit}:COUNT."]
-            place.error("err.ap.unit", _not_integer(self.name, text), hints)
+            advice = [] if value is None else [f"Write {self.name}:{text} or {self.name}:{unit}:COUNT."]
+            place.error("err.ap.unit", _not_integer(self.name, text), advice)
             return None
         return self._bounded(place, unit, value)
 
