@@ -7,10 +7,9 @@ from a class here. Passes and code generation know features only through these c
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import field
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from pytrace.grammar.attachpoint import AttachPoint
 from pytrace.grammar.config import Config
@@ -24,6 +23,9 @@ from pytrace.grammar.plan import Action as ActionRecord
 from pytrace.grammar.plan import Attach
 from pytrace.grammar.source import Span
 from pytrace.grammar.types import NONE, UINT64, Aggregate, Member, Opaque, Space, Type
+
+if TYPE_CHECKING:
+    import re
 
 Constant = int | bool | bytes
 

@@ -104,7 +104,7 @@ class Trace:
         words = {"tai_offset": clocks.measure().tai} if "tai_offset" in self.plan.globals else {}
         self.tracer = Tracer(
             self.plan, self.compilation.elf, pid=options.pid, child=self._child, globals=words, log_level=level,
-            without=options.without,
+            without=frozenset(options.without),
         )  # fmt: skip
         self.session = LiveSession(self.plan, self.tracer, REGISTRY, self._queue.append, options.values)
         self.tracer.load()

@@ -35,5 +35,5 @@ class Options:
     values: bool = True
     mode: str = ""
     probe_filter: str | None = None
-    without: frozenset[str] = frozenset()
+    without: tuple[str, ...] = ()
     color: bool = False

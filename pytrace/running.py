@@ -58,7 +58,7 @@ def options_of(arguments: Arguments) -> Options:
         values=False,
         mode=arguments.mode if arguments.mode in ("test", "bench") else "",
         probe_filter=arguments.probe_filter,
-        without=arguments.without,
+        without=tuple(sorted(arguments.without)),
         color=os.environ.get(COLOR_VARIABLE) != "never",
     )
 

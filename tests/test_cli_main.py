@@ -268,7 +268,7 @@ def test_options_reach_the_trace() -> None:
         values=False,
         mode="test",
         probe_filter="x",
-        without=frozenset({"uprobe_multi"}),
+        without=("uprobe_multi",),
         color=True,
     )
     other = options_of(parse(["x", "-c", "ls", "--no-warnings", "--mode", "codegen"]))
