@@ -39,7 +39,7 @@ def compile_program(
     module.data_layout = "e-m:e-p:64:64-i64:64-i128:128-n32:64-S128"
     debug = DebugInfo(module, source)
     maps = MapTable(module, debug, plan, program, registry)
-    for number, typed in enumerate(program.probes):
+    for number, typed in enumerate(program.running):
         generate(module, debug, maps, plan, program, typed, registry, context, number)
     maps.finish()
     debug.finish()

@@ -52,9 +52,10 @@ class MapTable:
         self.scratch_users = 0
         self.large_scratches = 0
         self.cpus = program.source.host.cpus
+        unused = program.unused_maps
         for name in sorted(program.maps):
             info = program.maps[name]
-            if info.assigned:
+            if info.assigned and name not in unused:
                 self._add(user_map(info, registry, program, plan))
 
     def _add(self, spec: MapSpec) -> None:

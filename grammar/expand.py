@@ -32,7 +32,16 @@ def expand_probe(probe: Probe, registry: Registry, context: Context) -> list[Typ
         targets += attach_targets(text, registry, context)
     if not targets and len(context.diagnostics.errors) == wrong:
         report_empty(probe, context)
-    return group(probe, targets, registry)
+    kept = [target for target in targets if is_wanted(target, context)]
+    if targets and not kept:
+        return [TypedProbe(probe, (targets[0],), left_out=True)]
+    return group(probe, kept, registry)
+
+
+def is_wanted(target: Target, context: Context) -> bool:
+    """Whether a target is to have code in this run ([probe.test], [cli.probe-filter])."""
+    kind, pattern = target.type, context.probe_filter
+    return context.mode in kind.modes and (kind.always or pattern is None or bool(pattern.search(target.name)))
 
 
 def report_empty(probe: Probe, context: Context) -> None:
@@ -128,7 +137,7 @@ def check_alone(typed: Sequence[TypedProbe], context: Context) -> None:
 def check_limits(typed: Iterable[TypedProbe], context: Context) -> None:
     """Refuse a script that needs too many programs or probes ([probe.limits])."""
     config, places = context.config, 0
-    for programs, probe in enumerate(typed, 1):
+    for programs, probe in enumerate((t for t in typed if not t.left_out), 1):
         merged = probe.target.type.merge(tuple(t.attach for t in probe.targets))
         # what shares one link counts once here, though not in "Attached N probes"
         places += len(merged)

@@ -26,11 +26,22 @@ class Attach:
     name: str
 
 
+SIGUSR1 = "SIGUSR1"
+
+
 @dataclass(frozen=True, slots=True)
 class OnDemand(Attach):
-    """Run by the tracer itself through BPF_PROG_TEST_RUN: `when` is `begin` or `end`."""
+    """Run by the tracer itself through BPF_PROG_TEST_RUN.
+
+    `when` is `begin`, `end`, `SIGUSR1` (upon that signal), or the mode of a run (`test`, `bench`) in which it is.
+    """
 
     when: str
+
+    @property
+    def waits(self) -> bool:
+        """Whether a run goes on for its sake until something else ends it."""
+        return self.when == SIGUSR1
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +123,18 @@ class IterAttach(Attach):
 
     iterator: str
     pin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchpointAttach(Attach):
+    """A hardware breakpoint on `length` bytes of memory at `address`.
+
+    `type` has the bits HW_BREAKPOINT_R (1), _W (2) and _X (4) of include/uapi/linux/hw_breakpoint.h.
+    """
+
+    address: int
+    length: int
+    type: int
 
 
 # ---------------------------------------------------------------- programs, maps, actions
@@ -206,6 +229,15 @@ class Plan:
     def map(self, name: str) -> MapSpec:
         """The user map of that name (with its `@`)."""
         return next(m for m in self.maps if m.name == name)
+
+    def on_demand(self, when: str) -> list[tuple[ProgramSpec, OnDemand]]:
+        """The programs that the tracer runs itself at that time, in source order."""
+        return [
+            (program, place)
+            for program in self.programs
+            for place in program.attach
+            if isinstance(place, OnDemand) and place.when == when
+        ]
 
     @property
     def probe_count(self) -> int:

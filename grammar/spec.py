@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from pytrace.grammar.attachpoint import AttachPoint
 from pytrace.grammar.config import Config
@@ -22,6 +22,9 @@ from pytrace.grammar.plan import Action as ActionRecord
 from pytrace.grammar.plan import Attach
 from pytrace.grammar.source import Span
 from pytrace.grammar.types import NONE, UINT64, Aggregate, Member, Opaque, Space, Type
+
+if TYPE_CHECKING:
+    import re
 
 Constant = int | bool | bytes
 
@@ -85,6 +88,8 @@ class Context:
 
     `warnings` and `helper_errors` say which mishaps programs report (`--no-warnings`, `-k`). `named` are the words
     `--name=value` for the program's own options, `options` those that it turns out to have: default and description.
+    `mode` is that of the run (empty: trace), `probe_filter` the expression of `--probe-filter`. `single` holds attach
+    points that a program may have only once, with their places.
     """
 
     host: Host
@@ -98,6 +103,9 @@ class Context:
     helper_errors: bool = False
     named: tuple[str, ...] = ()
     options: dict[str, tuple[Constant, str]] = field(default_factory=dict)
+    mode: str = ""
+    probe_filter: re.Pattern[str] | None = None
+    single: dict[str, Span] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -355,6 +363,8 @@ class ProbeType(Feature):
     groupable: ClassVar[bool] = False  # one program may serve many attach points
     alone: ClassVar[bool] = False  # no other attached probe may be in the script
     family: ClassVar[str] = ""  # what `probetype` says, if not the name
+    modes: ClassVar[tuple[str, ...]] = ("",)  # of a run, in which these have code; "" is tracing
+    always: ClassVar[bool] = False  # no --probe-filter leaves them out
     # whose attach points a wildcard in the type's place finds: "kernel", "user" (with a file or -p only) or nobody's
     wild: ClassVar[str] = ""
 

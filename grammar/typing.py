@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pytrace.grammar.data import dataclass, field
 from pytrace.grammar.host import CDefinitions, Host
-from pytrace.grammar.nodes import Expr, For, MapDeclaration, Node, Probe, Variable
+from pytrace.grammar.nodes import Expr, For, Map, MapDeclaration, Node, Probe, Variable, walk
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import CallSite, Constant, Target
 from pytrace.grammar.types import NONE, EnumType, Member, Struct, Tuple, Type, offsets_of, size_of
@@ -59,7 +61,10 @@ class MapInfo:
 
 @dataclass(slots=True)
 class TypedProbe:
-    """A probe's block as it is compiled for one target (or several that share a program)."""
+    """A probe's block as it is compiled for one target (or several that share a program).
+
+    One that is `left_out` is checked like all others, so that maps have their types, but gets no code.
+    """
 
     probe: Probe
     targets: tuple[Target, ...]
@@ -69,6 +74,7 @@ class TypedProbe:
     variables: dict[Variable, Binding] = field(default_factory=dict)
     bindings: dict[Node, Binding] = field(default_factory=dict)
     expansions: dict[Node, Expr] = field(default_factory=dict)
+    left_out: bool = False
 
     @property
     def target(self) -> Target:
@@ -83,6 +89,17 @@ class TypedProgram:
     probes: tuple[TypedProbe, ...]
     maps: dict[str, MapInfo]
     source: ProgramTypes
+
+    @property
+    def running(self) -> list[TypedProbe]:
+        """The probes that get code."""
+        return [typed for typed in self.probes if not typed.left_out]
+
+    @property
+    def unused_maps(self) -> frozenset[str]:
+        """The names of the maps that only probes without code use."""
+        idle = [typed for typed in self.probes if typed.left_out]
+        return map_names(idle) - map_names(self.running) if idle else frozenset()
 
 
 @dataclass(slots=True)
@@ -133,6 +150,12 @@ class ProgramTypes:
     def enumerator(self, name: str) -> tuple[EnumType, int] | None:
         """See `TypeSource.enumerator`."""
         return self.c.enumerators.get(name) or self.host.enumerator(name)
+
+
+def map_names(probes: Iterable[TypedProbe]) -> frozenset[str]:
+    """The names of the maps in the text of some probes."""
+    roots = (root for typed in probes for root in (typed.probe, *typed.expansions.values()))
+    return frozenset(node.name for root in roots for node in walk(root) if isinstance(node, Map))
 
 
 def is_common(target: Target, member: Member) -> bool:

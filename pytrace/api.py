@@ -14,7 +14,7 @@ from typing import Any
 from pytrace.compilation import Compilation, compile_text, live_host
 from pytrace.grammar.data import dataclass, field, replace
 from pytrace.grammar.diagnostics import Diagnostic
-from pytrace.grammar.plan import IterAttach, OnDemand, Plan, UprobeAttach
+from pytrace.grammar.plan import SIGUSR1, IterAttach, OnDemand, Plan, UprobeAttach
 from pytrace.grammar.spec import REGISTRY, Output
 from pytrace.objectcache import ObjectCache
 from pytrace.options import Options
@@ -72,6 +72,8 @@ class Trace:
         self._stopped = False
         self._draining_stopped = False
         self._lost = 0
+        self._signals_wanted = self._signals_done = 0
+        self._failed = False
         self._child: Child | None = None
         self._target: Target | None = None
         self.compilation: Compilation
@@ -104,8 +106,9 @@ class Trace:
         level = 2 if "verifier" in options.stages else 0
         words = {"tai_offset": clocks.measure().tai} if "tai_offset" in self.plan.globals else {}
         self.tracer = Tracer(
-            self.plan, self.compilation.elf, pid=options.pid, child=self._child, globals=words, log_level=level
-        )
+            self.plan, self.compilation.elf, pid=options.pid, child=self._child, globals=words, log_level=level,
+            without=frozenset(options.without),
+        )  # fmt: skip
         self.session = LiveSession(self.plan, self.tracer, REGISTRY, self._queue.append, options.values)
         self.tracer.load()
 
@@ -146,8 +149,13 @@ class Trace:
 
     @property
     def exit_code(self) -> int:
-        """What the program said with `exit(code)`."""
-        return self.session.exit_code or 0
+        """What the program said with `exit(code)`; 1 if it did not, but a test or benchmark failed."""
+        return self.session.exit_code or int(self._failed)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopped
 
     # ---- running
 
@@ -155,6 +163,15 @@ class Trace:
         """Ask for the end; may be called from a signal handler. The second call stops draining as well."""
         self._draining_stopped = self._stopped
         self._stopped = True
+        if hasattr(self, "tracer"):
+            self.tracer.wake()
+
+    def user_signal(self, times: int = 1) -> None:
+        """Let the `self:signal:SIGUSR1` probes run as after so many signals, as soon as `outputs` gets to it.
+
+        May be called from a signal handler or another thread.
+        """
+        self._signals_wanted += times
         if hasattr(self, "tracer"):
             self.tracer.wake()
 
@@ -177,6 +194,9 @@ class Trace:
     def outputs(self) -> Iterator[Output]:
         """Run the program (reference part 2, section 9.1): everything it shows, in order."""
         self.tracer.run_on_demand("begin")
+        if self.options.mode:
+            yield from self._test_outputs()
+            return
         self.probe_count = self.tracer.attach()
         if self.options.dry_run:
             self.tracer.unpin()
@@ -200,18 +220,42 @@ class Trace:
     def _walk(self) -> Iterator[Output]:
         """What was sent before the iterator starts, then what it sends, in order and without loss."""
         for records in self.tracer.walk():
-            yield from self._drain()
+            yield from self.drain()
             self.session.handle(records)
             yield from self._taken()
             if self.session.exiting or self._stopped:
                 return
 
+    def _test_outputs(self) -> Iterator[Output]:
+        """What the tests or benchmarks show, between what `begin` and `end` do."""
+        from pytrace.testmode import ModeRunner
+
+        if self.options.dry_run:
+            return
+        yield from self.drain()
+        if not self.session.exiting:
+            mode = ModeRunner(self, self.options.color)
+            yield from mode.outputs()
+            self._failed = mode.failed
+        yield from self._end()
+        yield Output("maps_follow", "\n\n")
+        yield from self._loss_summary()
+
+    def _run_signal_probes(self) -> None:
+        """Make good for the signals that have come."""
+        # only `user_signal` writes the one counter, only this the other: it may interrupt us at any place
+        while self._signals_done < self._signals_wanted:
+            self._signals_done += 1
+            self.tracer.run_on_demand(SIGUSR1)
+
     def _events(self) -> Iterator[Output]:
         """Poll until the end is due; a program that nothing triggers any more ends when the ring is empty."""
-        on_demand = all(isinstance(a, (OnDemand, IterAttach)) for p in self.plan.programs for a in p.attach)
+        places = [a for p in self.plan.programs for a in p.attach]
+        on_demand = all(isinstance(a, IterAttach) or (isinstance(a, OnDemand) and not a.waits) for a in places)
         while True:
             over = self._over()
             count = self.tracer.poll(0 if on_demand or over else POLL_MS, self.session.handle)
+            self._run_signal_probes()
             yield from self._taken()
             if self.session.exiting or self._stopped or (not count and (on_demand or over)):
                 return
@@ -225,15 +269,16 @@ class Trace:
     def _end(self) -> Iterator[Output]:
         """What is still in the ring, then the end probes and what they send."""
         if not self.session.exiting:
-            yield from self._drain()
+            yield from self.drain()
         else:
             self.session.discard()
         self.session.exiting = False
         self.tracer.run_on_demand("end")
-        yield from self._drain()
+        yield from self.drain()
         yield from self._loss_notes()
 
-    def _drain(self) -> Iterator[Output]:
+    def drain(self) -> Iterator[Output]:
+        """What is in the ring now, unless `stop` was called twice."""
         while not self._draining_stopped and self.tracer.poll(0, self.session.handle):
             yield from self._taken()
 

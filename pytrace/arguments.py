@@ -53,6 +53,11 @@ class Arguments:
     strict: bool = False
     cache: bool = True
     stages: frozenset[str] = frozenset()
+    mode: str = ""
+    probe_filter: str | None = None
+    without: frozenset[str] = frozenset()
+    emit_elf: str | None = None
+    emit_llvm: str | None = None
 
     @property
     def file(self) -> str | None:
@@ -142,14 +147,27 @@ def _mode(arguments: Arguments, value: str) -> Arguments:
     if value not in _MODES:
         listed = ", ".join(f"'{mode}'" for mode in _MODES[:-1])
         raise UsageError(f"ERROR: USAGE: --mode can only be {listed} or '{_MODES[-1]}'.")
-    raise UsageError(f"ERROR: --mode {value} is not supported yet")
+    return _in_mode("--mode", value)(arguments, "")
+
+
+def _in_mode(name: str, mode: str) -> Change:
+    """What the option `name` does that asks for a mode; there can be only one."""
+
+    def change(arguments: Arguments, value: str) -> Arguments:
+        if arguments.mode:
+            raise UsageError(f"ERROR: USAGE: {name} conflicts with existing --mode")
+        if mode == "format":
+            raise UsageError(f"ERROR: {name if name != '--mode' else '--mode format'} is not supported yet")
+        return replace(arguments, mode=mode)
+
+    return change
 
 
 def _no_feature(arguments: Arguments, value: str) -> Arguments:
     known = ("kprobe_multi", "kprobe_session", "uprobe_multi")
     if not set(value.split(",")) <= set(known):
         raise UsageError(f"ERROR: USAGE: --no-feature can only have values '{','.join(known)}'.")
-    raise UsageError("ERROR: --no-feature is not supported yet")
+    return replace(arguments, without=arguments.without | set(value.split(",")))
 
 
 def _more_dirs(arguments: Arguments, value: str) -> Arguments:
@@ -183,6 +201,15 @@ OPTIONS = (
     Option(("--include",), "FILE", "include a C header before the program's own", _more_headers),
     Option(("-d", "--debug"), "STAGE", f"show stages of the compilation:\n{', '.join(STAGES)}, all",
            _stages),
+    Option(("--test",), "", "run the test probes, and nothing else but begin and end", _in_mode("--test", "test")),
+    Option(("--bench",), "", "run the bench probes, and nothing else but begin and end", _in_mode("--bench", "bench")),
+    Option(("--mode",), "MODE", f"one of {', '.join(_MODES)};\ncodegen: only compile", _mode),
+    Option(("--probe-filter",), "REGEX", "leave out probes whose names do not match; not begin, end, self",
+           lambda a, v: replace(a, probe_filter=v)),
+    Option(("--no-feature",), "FEATURE", "do without kprobe_multi, kprobe_session, uprobe_multi", _no_feature),
+    Option(("--emit-elf",), "FILE", "write the BPF object to FILE", lambda a, v: replace(a, emit_elf=v)),
+    Option(("--emit-llvm",), "FILE", "write LLVM's code to FILE.original.ll and FILE.optimized.ll",
+           lambda a, v: replace(a, emit_llvm=v)),
     Option(("--info",), "", "what this kernel and this pytrace can do", _flag(info=True)),
     Option(("-h", "--help"), "", "show this; with a NAME of the language, what that is", _flag(help=True)),
     Option(("-V", "--version"), "", "show the version", _flag(version=True)),
@@ -191,13 +218,11 @@ OPTIONS = (
 # Options of the reference without effect or still to come; known, lest their arguments be taken for programs.
 HIDDEN = (
     Option(("-b", "--btf"), "", "", _flag()),
-    Option(("--mode",), "MODE", "", _mode),
-    Option(("--no-feature",), "FEATURE", "", _no_feature),
-    *(Option((name,), "", "", _unsupported(name))
-      for name in ("--fmt", "--test", "--bench", "--verify-llvm-ir", "--usdt-file-activation")),
+    Option(("--verify-llvm-ir",), "", "", _flag()),  # it is always verified
+    Option(("--fmt",), "", "", _in_mode("--fmt", "format")),
+    *(Option((name,), "", "", _unsupported(name)) for name in ("--usdt-file-activation",)),
     *(Option((name,), "VALUE", "", _unsupported(name))
-      for name in ("--probe-filter", "--emit-elf", "--emit-llvm", "--aot", "--traceable-functions",
-                   "--debuginfo", "--dwarf-pid")),
+      for name in ("--aot", "--traceable-functions", "--debuginfo", "--dwarf-pid")),
 )  # fmt: skip
 
 _BY_NAME = {name: option for option in (*OPTIONS, *HIDDEN) for name in option.names}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from pytrace.grammar.data import dataclass, field
@@ -22,19 +23,30 @@ RECURSION_LIMIT = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Compilation:
-    """A compiled program: what the runtime needs, the warnings, and for `-d` the text of each stage asked for."""
+    """A compiled program: what the runtime needs, the warnings, and for `-d` the text of each stage asked for.
+
+    `idle_modes` are the modes of a run in which probes that were left out would run.
+    """
 
     source: Source
     plan: Plan
     elf: bytes
     warnings: tuple[Diagnostic, ...]
     stages: Mapping[str, str] = field(default_factory=dict)
+    idle_modes: frozenset[str] = frozenset()
 
 
 def compile_text(
-    text: str, name: str = "stdin", options: Options | None = None, host: Host | None = None
+    text: str,
+    name: str = "stdin",
+    options: Options | None = None,
+    host: Host | None = None,
+    lap: Callable[[str], None] = lambda stage: None,
 ) -> Compilation:
-    """Compile a program for a machine (by default this one). Raises CompileError."""
+    """Compile a program for a machine (by default this one). Raises CompileError, FilterError.
+
+    `lap` is called with the name of each stage when it is done.
+    """
     # Not at the top: a run of a program that is compiled already needs none of this. Features register themselves
     # when they are imported, and the code generator loads LLVM.
     import pytrace.language  # noqa: F401
@@ -48,6 +60,7 @@ def compile_text(
     options = options or Options()
     source, diagnostics, stages = Source(name, text), Diagnostics(), dict[str, str]()
     program = analyse.parse(source, REGISTRY, diagnostics)
+    lap("parser")
     if "ast" in options.stages:
         from pytrace.grammar.printer import print_program
 
@@ -57,10 +70,13 @@ def compile_text(
     context = Context(
         host or live_host(options), config, diagnostics, options.parameters, options.pid,
         options.command is not None, options.unsafe, options.warnings, options.helper_errors, options.named,
+        mode=options.mode, probe_filter=compile_filter(options.probe_filter),
     )  # fmt: skip
     typed = analyse.analyse(program, REGISTRY, context)
     check_options(context)
+    lap("types")
     compiled = compile_program(typed, source, REGISTRY, context, bool(options.stages))
+    lap("codegen")
     if options.stages:
         from pytrace.stages import describe_plan, describe_types
 
@@ -71,11 +87,26 @@ def compile_text(
             "codegen-opt": compiled.optimized,
             "asm": compiled.assembly,
         }
-    return Compilation(source, compiled.plan, compiled.elf, tuple(diagnostics.warnings), stages)
+    idle = frozenset(mode for t in typed.probes if t.left_out for mode in t.target.type.modes if mode)
+    return Compilation(source, compiled.plan, compiled.elf, tuple(diagnostics.warnings), stages, idle)
+
+
+class FilterError(Exception):
+    """The expression of `--probe-filter` is not one; the message is meant for the user."""
+
+
+def compile_filter(text: str | None) -> re.Pattern[str] | None:
+    """The expression of `--probe-filter`. Raises `FilterError`."""
+    if text is None:
+        return None
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise FilterError(f"Invalid --probe-filter regex '{text}': {error}") from error
 
 
 def live_host(options: Options) -> Host:
     """The machine we are on."""
     from pytrace.runtime.host import LiveHost
 
-    return LiveHost(options.include_dirs, options.include, options.unsafe)
+    return LiveHost(options.include_dirs, options.include, options.unsafe, frozenset(options.without))

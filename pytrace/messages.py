@@ -79,6 +79,7 @@ def report(error: Exception, messages: Messages, verbose: bool, trace: Trace | N
 
 def _report_run(error: Exception, messages: Messages, verbose: bool, trace: Trace | None) -> int:
     """Like `report`, for what the machine refuses."""
+    from pytrace.compilation import FilterError
     from pytrace.grammar.host import HostError
     from pytrace.grammar.settings import SettingError
     from pytrace.listing import ListingError
@@ -101,6 +102,9 @@ def _report_run(error: Exception, messages: Messages, verbose: bool, trace: Trac
             for hint in error.hints:
                 messages.hint(hint)
             return FAILED
+        case FilterError():
+            messages.error(str(error))
+            return NOT_RUNNING
         case LoadError():
             _report_load(error, messages, verbose, trace)
             return NOT_RUNNING

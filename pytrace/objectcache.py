@@ -150,7 +150,7 @@ def entry_name(text: str, name: str, options: Options) -> str:
     environment = {**os.environ, **dict(options.environment)}
     settings = sorted((key, value) for key, value in environment.items() if key.startswith("BPFTRACE_"))
     # these decide how a program is run and shown, not what is compiled
-    compiled = replace(options, verbose=False, dry_run=False, strict=False, values=True, cache=True)
+    compiled = replace(options, verbose=False, dry_run=False, strict=False, values=True, cache=True, color=False)
     parts = (
         _FORMAT, __version__, sys.version, kernel_identity(), name, text, compiled, settings,
         [stat_of(environment.get(key, "")) for key in _FILES],

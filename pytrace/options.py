@@ -12,8 +12,10 @@ class Options:
     `parameters` are `$1`, `$2`, …; `named` the options after `--` (`--name=value` as given). `pid` restricts to a
     process, `command` is run and traced (`-c`). `environment` overrides the script's config block
     (`BPFTRACE_…` variables). `include` and `include_dirs` are for the C front end. `stages` are those of `-d`.
-    `strict` makes any loss an error. `values` gives outputs their Python values besides their text. `cache` lets
-    compiled programs be kept and used again.
+    `mode` is empty for tracing, or `test` or `bench`: to run the probes of that type. `probe_filter` is a regular
+    expression that the names of probes must match. `without` are facilities of the kernel to be taken for missing
+    (`kprobe_multi`, …). `color` lets the report of tests have colours. `strict` makes any loss an error. `values`
+    gives outputs their Python values besides their text. `cache` lets compiled programs be kept and used again.
     """
 
     parameters: tuple[str, ...] = ()
@@ -32,3 +34,7 @@ class Options:
     strict: bool = False
     values: bool = True
     cache: bool = True
+    mode: str = ""
+    probe_filter: str | None = None
+    without: tuple[str, ...] = ()
+    color: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
-from pytrace.compilation import live_host
+from pytrace.compilation import compile_filter, live_host
 from pytrace.grammar import analyse
 from pytrace.grammar.diagnostics import Diagnostics
 from pytrace.grammar.expand import expand
@@ -41,12 +41,13 @@ def list_program(
     config = effective_config(program.config, environment, diagnostics)
     context = Context(
         host, config, diagnostics, options.parameters, options.pid,
-        options.command is not None, options.unsafe,
+        options.command is not None, options.unsafe, mode=options.mode,
+        probe_filter=compile_filter(options.probe_filter),
     )  # fmt: skip
     typed = expand(program, REGISTRY, context)
     diagnostics.raise_errors()
     describe = Parameters(host, warn) if verbose else None
-    for target in (target for part in typed for target in part.targets):
+    for target in (target for part in typed if not part.left_out for target in part.targets):
         if not isinstance(target.attach, OnDemand):
             yield from _lines(target, host, describe)
 

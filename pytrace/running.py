@@ -7,22 +7,26 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from pytrace.arguments import Arguments, UsageError
-from pytrace.messages import FAILED, NOT_RUNNING, Messages, interrupted_quietly, report
+from pytrace.grammar.plan import SIGUSR1
+from pytrace.messages import COLOR_VARIABLE, FAILED, NOT_RUNNING, Messages, interrupted_quietly, report
 from pytrace.options import Options
 from pytrace.printer import STDOUT, JsonPrinter, Stream, TextPrinter, WriteError, make_printer
 
 if TYPE_CHECKING:
     from pytrace.api import Trace
+    from pytrace.compilation import Compilation
 
 NOTIFY = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"  # for test harnesses: say on stdout when probes are attached
 BROKEN_PIPE = 128 + signal.SIGPIPE  # what a shell reports of a program that SIGPIPE has ended
 DASHES = "-" * 40
+IDLE_MODES = {"test": "test", "bench": "benchmark"}  # mode -> what its probes are called
 STAGE_HEADERS = {
     "ast": "AST after: parser",
     "types": "Types",
@@ -48,11 +52,15 @@ def options_of(arguments: Arguments) -> Options:
         dry_run=arguments.dry_run,
         include_dirs=arguments.include_dirs,
         include=arguments.include,
-        stages=arguments.stages,
+        stages=arguments.stages | ({"codegen", "codegen-opt"} if arguments.emit_llvm else frozenset()),
         verbose=arguments.verbose,
         strict=arguments.strict,
         cache=arguments.cache,
         values=False,
+        mode=arguments.mode if arguments.mode in ("test", "bench") else "",
+        probe_filter=arguments.probe_filter,
+        without=tuple(sorted(arguments.without)),
+        color=os.environ.get(COLOR_VARIABLE) != "never",
     )
 
 
@@ -73,6 +81,7 @@ class Run:
         self._running = False
         self._interrupted = False
         self._stages_shown = False
+        self._compilation: Compilation | None = None
 
     def run(self, text: str, name: str) -> int:
         """Run a program; the exit status. Raises `UsageError` when the file of `-o` cannot be opened."""
@@ -83,6 +92,8 @@ class Run:
                 return self._run(text, name, output, stack)
             except KeyboardInterrupt:
                 return NOT_RUNNING
+            except UsageError:
+                raise
             except WriteError as error:
                 if error.errno == errno.EPIPE:
                     return BROKEN_PIPE
@@ -94,6 +105,8 @@ class Run:
 
     def _run(self, text: str, name: str, output: int, stack: ExitStack) -> int:
         arguments = self._arguments
+        if arguments.mode in ("codegen", "compiler-bench"):
+            return self._compile(text, name, output)
         trace = self._trace = self._make(text, name, options_of(arguments))
         # results are shown; what is left is the kernel's affair, and nobody must wait for it
         stack.callback(trace.close, wait=False)
@@ -107,30 +120,67 @@ class Run:
         if arguments.warnings:
             self._messages.diagnostics(trace.warnings)
         self._show_stages()
-        if not trace.plan.programs:
-            if not arguments.quiet:
-                Stream(STDOUT, "none").write("No probes to attach\n")
-            return FAILED
+        if not trace.plan.programs and not trace.options.mode:
+            return self._nothing_to_run(trace)
         printer = make_printer(arguments.format, output, arguments.buffering, arguments.quiet, arguments.warnings)
         return self._show(trace, printer)
 
+    def _nothing_to_run(self, trace: Trace) -> int:
+        """Say why nothing can happen; the exit status."""
+        for mode, what in IDLE_MODES.items():
+            if mode in trace.compilation.idle_modes:
+                self._messages.error(f"No probes attached; use --{mode} to run {what} probes.")
+                return FAILED
+        if not self._arguments.quiet:
+            Stream(STDOUT, "none").write("No probes to attach\n")
+        return FAILED
+
+    def _compile(self, text: str, name: str, output: int) -> int:
+        """The modes that only compile; the exit status."""
+        from pytrace.compilation import compile_text
+
+        options = options_of(self._arguments)
+        if self._arguments.mode == "codegen":
+            self._compilation = compile_text(text, name, options)
+            if self._arguments.warnings:
+                self._messages.diagnostics(self._compilation.warnings)
+            self._show_stages()
+            return 0
+        from pytrace.testmode import compiler_bench
+
+        out = Stream(output, "full")
+        for line in compiler_bench(lambda lap: compile_text(text, name, options, lap=lap), time.perf_counter_ns):
+            out.write(f"{line}\n")
+        out.flush()
+        return 0
+
     def _show(self, trace: Trace, printer: TextPrinter | JsonPrinter) -> int:
         """Show all outputs; the exit status."""
-        for shown in trace.outputs():
-            if not self._running:
-                self._running = True
-                if self._interrupted:  # the exception was lost in a callback from C
-                    return NOT_RUNNING
-                if not self._attached(trace):
-                    return FAILED
-            printer.show(shown)
-            if not trace.pending:
-                printer.settle()
+        with ExitStack() as stack:
+            if trace.plan.on_demand(SIGUSR1):
+                from pytrace.usersignal import Deliveries
+
+                stack.enter_context(Deliveries(signal.SIGUSR1, trace.user_signal))
+            if not self._show_outputs(trace, printer):
+                return NOT_RUNNING if self._interrupted else FAILED
         printer.close()
         status = trace.exit_code
         if self._arguments.strict and not status and trace.losses:
             return FAILED
         return status
+
+    def _show_outputs(self, trace: Trace, printer: TextPrinter | JsonPrinter) -> bool:
+        """Show them; whether there was something to run."""
+        for shown in trace.outputs():
+            if not self._running:
+                self._running = True
+                # an interrupt's exception may be lost in a callback from C
+                if self._interrupted or not self._attached(trace):
+                    return False
+            printer.show(shown)
+            if not trace.pending:
+                printer.settle()
+        return True
 
     def _attached(self, trace: Trace) -> bool:
         """All probes are attached that can be: say which cannot. False when there is none left."""
@@ -138,10 +188,12 @@ class Run:
         if trace.plan.config.missing_probes == "warn" and self._arguments.warnings:
             for failure in failures:
                 self._messages.warning(f"Unable to attach probe: {failure.name}. Skipping. {failure.reason}")
+        for failure in trace.tracer.partial if self._arguments.warnings else ():
+            self._messages.warning(f"{failure.name} is attached to a part only of what it is for. {failure.reason}")
         if failures and not trace.probe_count:
             self._messages.error("Attachment failed for all probes.")
             return False
-        if self._arguments.verbose:
+        if self._arguments.verbose and not trace.options.mode:
             names = [place.name for program in trace.plan.programs for place in program.attach]
             self._messages.write("".join(f"Attached {name}\n" for name in names))
         if os.environ.get(NOTIFY):
@@ -166,11 +218,12 @@ class Run:
 
     def _show_stages(self) -> None:
         """What `-d` asks for, as far as the compiler got."""
-        compilation = getattr(self._trace, "compilation", None)
+        compilation = self._compilation or getattr(self._trace, "compilation", None)
         wanted = self._arguments.stages
         if compilation is None or self._stages_shown:
             return
         self._stages_shown = True
+        self._write_files(compilation)
         out = Stream(STDOUT, "full")
         for stage, header in STAGE_HEADERS.items():
             if stage in wanted and stage in compilation.stages:
@@ -183,6 +236,20 @@ class Run:
         for program, log in tracer.verifier_logs.items() if tracer and "verifier" in wanted else ():
             out.write(titled(f"BPF verifier log for {program}:", log))
         out.flush()
+
+    def _write_files(self, compilation: Compilation) -> None:
+        """What `--emit-elf` and `--emit-llvm` ask for. Raises `UsageError`."""
+        path, base = self._arguments.emit_elf, self._arguments.emit_llvm
+        files = {path: compilation.elf} if path is not None else {}
+        if base is not None:
+            files[f"{base}.original.ll"] = compilation.stages["codegen"].encode()
+            files[f"{base}.optimized.ll"] = compilation.stages["codegen-opt"].encode()
+        for name, data in files.items():
+            try:
+                with open(name.encode("utf-8", "surrogateescape"), "wb") as file:
+                    file.write(data)
+            except OSError as error:
+                raise UsageError(f'ERROR: Failed to write file: "{name}": {error.strerror}') from error
 
     # ---- signals
 

@@ -20,11 +20,12 @@ from pytrace.grammar.plan import (
     TracepointAttach,
     TrampolineAttach,
     UprobeAttach,
+    WatchpointAttach,
     count_of,
 )
 from pytrace.grammar.source import encode_text
 from pytrace.runtime import attach_iter, attach_perf
-from pytrace.runtime.attach_multi import Group, groups, link_type, singles
+from pytrace.runtime.attach_multi import FACILITIES, Group, groups, link_type, singles
 from pytrace.runtime.bpf_object import BpfObject
 from pytrace.runtime.libbpf import library
 from pytrace.runtime.links import Link, release_all, stop_all
@@ -58,22 +59,24 @@ class Attacher:
 
     By the setting `missing_probes`, what is refused raises `AttachError` (`error`) or is left out and
     remembered in `failures`. `places` counts what is attached, each function of a multi link and each
-    program on demand too.
+    program on demand too. `partial` are probes that are attached, but not everywhere. Links of the kinds named in
+    `without` (`kprobe_multi`, `uprobe_multi`) are not used.
     """
 
-    def __init__(self, plan: Plan, loaded: BpfObject, pid: int) -> None:
-        self._plan, self._object, self._pid = plan, loaded, pid
+    def __init__(self, plan: Plan, loaded: BpfObject, pid: int, without: frozenset[str] = frozenset()) -> None:
+        self._plan, self._object, self._pid, self._without = plan, loaded, pid, without
         self._multi: set[str] = set()  # programs for multi links
         self._absent: set[str] = set()  # programs that are not loaded
         self.links: list[Link] = []
         self.failures: list[AttachFailure] = []
+        self.partial: list[AttachFailure] = []
         self.places = 0
 
     def prepare(self) -> None:
         """Before the load: tell libbpf what programs will be attached to. Raises `AttachError`."""
         for program in self._plan.programs:
             kind = link_type(program)
-            if kind is not None:
+            if kind is not None and FACILITIES[kind] not in self._without:
                 handle = self._object.program(program.symbol)
                 library().bpf_program__set_expected_attach_type(handle, kind)
                 self._multi.add(program.symbol)
@@ -140,6 +143,11 @@ class Attacher:
                 return attach_perf.attach(program, place, self._pid)
             case RawTracepointAttach(event=event):
                 return [_link(place, library().bpf_program__attach_raw_tracepoint(program, encode_text(event)))]
+            case WatchpointAttach():
+                links, refused = attach_perf.attach_watchpoint(program, place, self._pid)
+                if refused is not None:
+                    self.partial.append(AttachFailure(place.name, describe(place, refused)))
+                return links
             case TrampolineAttach():
                 return [_link(place, library().bpf_program__attach_trace(program))]
             case IterAttach():

@@ -22,6 +22,7 @@ from pytrace.runtime.syscalls import bpf_link_create, load_empty_kprobe_program
 
 # enum bpf_attach_type and the flags of the two links, include/uapi/linux/bpf.h
 KPROBE_MULTI, UPROBE_MULTI = 42, 48
+FACILITIES = {KPROBE_MULTI: "kprobe_multi", UPROBE_MULTI: "uprobe_multi"}  # as `Features.has` calls them
 _RETURN = 1
 _BAD_ADDRESS = 8
 

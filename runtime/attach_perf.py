@@ -1,4 +1,4 @@
-"""Attaching through perf events: tracepoints, kprobes, uprobes, timers, software and hardware events.
+"""Attaching through perf events: tracepoints, kprobes, uprobes, timers, counters, breakpoints.
 
 Each place becomes one perf event or several (perf_event_open(2)), each with a BPF link (Linux 5.15).
 """
@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from pytrace.grammar.data import replace
-from pytrace.grammar.plan import KprobeAttach, PerfEventAttach, TracepointAttach, UprobeAttach
+from pytrace.grammar.plan import KprobeAttach, PerfEventAttach, TracepointAttach, UprobeAttach, WatchpointAttach
 from pytrace.grammar.source import encode_text
 from pytrace.runtime import cpus
 from pytrace.runtime.libbpf import library
 from pytrace.runtime.links import Link, release_all, stop_all
 from pytrace.runtime.mounts import tracefs
 from pytrace.runtime.process import threads
-from pytrace.runtime.syscalls import PERF_TYPE_TRACEPOINT, PerfAttr, perf_event_open
+from pytrace.runtime.syscalls import PERF_TYPE_BREAKPOINT, PERF_TYPE_TRACEPOINT, PerfAttr, perf_event_open
 
 PerfPlace = TracepointAttach | KprobeAttach | UprobeAttach | PerfEventAttach
 
@@ -42,6 +42,30 @@ def attach(program: Any, place: PerfPlace, pid: int) -> list[Link]:
         release_all(links)
         raise
     return links
+
+
+def attach_watchpoint(program: Any, place: WatchpointAttach, pid: int) -> tuple[list[Link], OSError | None]:
+    """Attach to a breakpoint of each thread of `pid`, or of each CPU without one.
+
+    Some are enough: what was refused comes back with the links. Raises OSError if there is none.
+    """
+    attr = PerfAttr(
+        PERF_TYPE_BREAKPOINT, 0, period=1, config1=place.address, config2=place.length,
+        threads=bool(pid), breakpoint=place.type,
+    )  # fmt: skip
+    where = [(thread, _ANY) for thread in threads(pid)] if pid else [(_ANY, cpu) for cpu in cpus.online()]
+    links: list[Link] = []
+    refused: OSError | None = None
+    for thread, cpu in where:
+        try:
+            links.append(_attach_event(program, place.name, perf_event_open(attr, thread, cpu)))
+        except ProcessLookupError:
+            continue  # a thread that has ended meanwhile
+        except OSError as error:
+            refused = refused or error
+    if not links:
+        raise refused or OSError(errno.ESRCH, os.strerror(errno.ESRCH))
+    return links, refused
 
 
 def _attach_event(program: Any, name: str, event: int) -> Link:

@@ -34,12 +34,15 @@ _SOURCES = Path("/sys/bus/event_source/devices")
 
 
 class Features:
-    """`has` answers for facilities by name, and for any BPF helper by its name; answers are kept."""
+    """`has` answers for facilities by name, and for any BPF helper by its name; answers are kept.
 
-    def __init__(self, types: KernelTypes, tracefs: Tracefs) -> None:
+    `without` are facilities to be taken for missing (`--no-feature`).
+    """
+
+    def __init__(self, types: KernelTypes, tracefs: Tracefs, without: frozenset[str] = frozenset()) -> None:
         self._types = types
         self._tracefs = tracefs
-        self._known: dict[str, bool] = {}
+        self._known: dict[str, bool] = dict.fromkeys(without, False)
         self._probes: dict[str, Callable[[], bool]] = {
             "btf": lambda: types.kernel is not None,
             "module_btf": lambda: bool(types.module_names()),

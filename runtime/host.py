@@ -32,10 +32,17 @@ class LiveHost:
     """`Host` of the running machine.
 
     `include_dirs` and `include` are for the C front end (`-I`, `--include`). `unsafe` lets user probes take
-    any file (`--unsafe`). Methods raise `HostError` where the machine refuses to answer.
+    any file (`--unsafe`). `without` are facilities of the kernel to be taken for missing.
+    Methods raise `HostError` where the machine refuses to answer.
     """
 
-    def __init__(self, include_dirs: Sequence[str] = (), include: Sequence[str] = (), unsafe: bool = False) -> None:
+    def __init__(
+        self,
+        include_dirs: Sequence[str] = (),
+        include: Sequence[str] = (),
+        unsafe: bool = False,
+        without: frozenset[str] = frozenset(),
+    ) -> None:
         self._unsafe = unsafe
         self._include_dirs = tuple(include_dirs)
         self._include = tuple(include)
@@ -46,7 +53,7 @@ class LiveHost:
         self.tracefs = Tracefs(self.types)
         self.kernel_symbols = KernelSymbols()
         self._functions = KernelFunctions(self.types, self.tracefs, self.kernel_symbols)
-        self._features = Features(self.types, self.tracefs)
+        self._features = Features(self.types, self.tracefs, without)
 
     # ------------------------------------------------------------ types
 

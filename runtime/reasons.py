@@ -18,9 +18,13 @@ from pytrace.grammar.plan import (
     TracepointAttach,
     TrampolineAttach,
     UprobeAttach,
+    WatchpointAttach,
 )
+from pytrace.runtime.attach_perf import DEVICES
 from pytrace.runtime.mounts import BPFFS, bpffs, pin_path, tracefs
 
+_PROCESSOR = DEVICES / "cpu"  # the PMU of the processor, where there is one
+PERF_TYPE_HARDWARE = 0  # include/uapi/linux/perf_event.h
 _SAMPLE_RATE = Path("/proc/sys/kernel/perf_event_max_sample_rate")
 
 # what any kind of probe can run into
@@ -56,6 +60,8 @@ def _specific(place: Attach, number: int) -> str | None:
             return _perf_event(place, number)
         case IterAttach():
             return _iterator(place, number)
+        case WatchpointAttach():
+            return _watchpoint(place, number)
         case OnDemand():
             return None
         case Attach():
@@ -153,9 +159,30 @@ def _perf_event(place: PerfEventAttach, number: int) -> str | None:
                 "raise kernel.perf_event_max_sample_rate or ask for less"
             )
         case errno.ENOENT | errno.ENODEV | errno.EOPNOTSUPP:
-            return "this machine or virtual machine does not have this event"
+            lacking = "this machine or virtual machine does not have this event"
+            if place.type == PERF_TYPE_HARDWARE and not _PROCESSOR.exists():
+                lacking += (
+                    ", for it has no performance counters (PMU) of the processor, which all probes of this type need; "
+                    "use a software or profile probe"
+                )
+            return lacking
         case errno.EBUSY:
             return "all counters for this event are in use"
+        case _:
+            return None
+
+
+def _watchpoint(place: WatchpointAttach, number: int) -> str | None:
+    match number:
+        case errno.ENOSPC:
+            return (
+                "No more HW registers left: the processor has four debug registers, which watchpoints of other "
+                "programs and debuggers take as well"
+            )
+        case errno.EINVAL:
+            return f"the kernel or the processor cannot watch {place.length} bytes at {place.address:#x} in this mode"
+        case errno.ENOENT | errno.ENODEV | errno.EOPNOTSUPP:
+            return "this kernel has no hardware breakpoints (CONFIG_HAVE_HW_BREAKPOINT)"
         case _:
             return None
 

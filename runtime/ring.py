@@ -25,6 +25,33 @@ _BATCH = 4096
 TICK_MS = 100
 
 
+class Waiter:
+    """Waits until something is there: `watch` (pidfds, …) and `wake` end a wait once, `always` whenever it is
+    readable."""
+
+    def __init__(self, watch: Iterable[int] = (), always: Iterable[int] = ()) -> None:
+        self._waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poll = select.epoll()
+        for descriptor in always:
+            self._poll.register(descriptor, select.EPOLLIN)
+        for descriptor in (self._waker, *watch):
+            self._poll.register(descriptor, select.EPOLLIN | select.EPOLLONESHOT)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most so long; whether something ended the wait."""
+        return bool(self._poll.poll(max(0.0, seconds)))
+
+    def wake(self) -> None:
+        """End a wait that is going on or the next one; may be called by a signal handler."""
+        os.eventfd_write(self._waker, 1)
+        self._poll.modify(self._waker, select.EPOLLIN | select.EPOLLONESHOT)
+
+    def close(self) -> None:
+        """Release the descriptors."""
+        self._poll.close()
+        os.close(self._waker)
+
+
 class RingReader:
     """The reader of one ring buffer map; there may be only one. Close it before the map's descriptor.
 
@@ -41,11 +68,7 @@ class RingReader:
         self._theirs = mmap.mmap(map_fd, page + size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._consumed = memoryview(self._ours).cast("Q")
         self._words = memoryview(self._theirs).cast("Q")
-        self._waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._poll = select.epoll()
-        self._poll.register(map_fd, select.EPOLLIN)
-        for descriptor in (self._waker, *watch):
-            self._poll.register(descriptor, select.EPOLLIN | select.EPOLLONESHOT)
+        self._waiter = Waiter(watch, (map_fd,))
 
     def poll(self, timeout_ms: int, handler: Handler) -> int:
         """Hand the waiting records to `handler` in batches; if there are none, first wait for some.
@@ -59,7 +82,7 @@ class RingReader:
         deadline = time.monotonic_ns() + timeout_ms * 1_000_000
         while not count:
             left = (deadline - time.monotonic_ns()) / 1e9
-            ready = self._poll.poll(max(0.0, min(left, TICK_MS / 1000)))
+            ready = self._waiter.wait(min(left, TICK_MS / 1000))
             count = self.consume(handler)
             if ready or left <= TICK_MS / 1000:
                 break
@@ -109,8 +132,7 @@ class RingReader:
 
     def wake(self) -> None:
         """End a wait that is going on or the next one; may be called by a signal handler."""
-        os.eventfd_write(self._waker, 1)
-        self._poll.modify(self._waker, select.EPOLLIN | select.EPOLLONESHOT)
+        self._waiter.wake()
 
     def close(self) -> None:
         """Unmap the ring."""
@@ -118,8 +140,7 @@ class RingReader:
         self._words.release()
         self._ours.close()
         self._theirs.close()
-        self._poll.close()
-        os.close(self._waker)
+        self._waiter.close()
 
 
 def ring_size(pages: int, cpus: int) -> int:

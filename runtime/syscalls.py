@@ -16,7 +16,7 @@ _libc.syscall.restype = ctypes.c_long
 _PERF_EVENT_OPEN, _BPF = (298, 321) if os.uname().machine == "x86_64" else (241, 280)
 
 # include/uapi/linux/perf_event.h
-PERF_TYPE_SOFTWARE, PERF_TYPE_TRACEPOINT = 1, 2
+PERF_TYPE_SOFTWARE, PERF_TYPE_TRACEPOINT, PERF_TYPE_BREAKPOINT = 1, 2, 5
 _ATTR_SIZE = 112  # PERF_ATTR_SIZE_VER5, Linux 4.1: enough for all that is used here
 _DISABLED, _INHERIT, _FREQUENCY, _INHERIT_THREAD = 1 << 0, 1 << 1, 1 << 10, 1 << 35
 _FD_CLOEXEC = 1 << 3
@@ -33,7 +33,8 @@ class PerfAttr:
     """What `perf_event_open` is asked for: struct perf_event_attr, as far as tracing needs it.
 
     `period` counts events; `frequency`, in hertz, is used instead when it is not 0. `config1` and `config2`
-    are the addresses and offsets of kprobes and uprobes. `threads`: new threads of the process are followed.
+    are the addresses and offsets of kprobes and uprobes, and address and length of breakpoints, whose kind
+    is `breakpoint`. `threads`: new threads of the process are followed.
     """
 
     type: int
@@ -43,6 +44,7 @@ class PerfAttr:
     config1: int = 0
     config2: int = 0
     threads: bool = False
+    breakpoint: int = 0
 
 
 def perf_event_open(attr: PerfAttr, pid: int, cpu: int) -> int:
@@ -55,7 +57,7 @@ def perf_event_open(attr: PerfAttr, pid: int, cpu: int) -> int:
     raw = bytearray(_ATTR_SIZE)
     sample = attr.frequency or attr.period
     struct.pack_into("=IIQQQQQ", raw, 0, attr.type, _ATTR_SIZE, attr.config, sample, 0, 0, flags)
-    struct.pack_into("=QQ", raw, 56, attr.config1, attr.config2)
+    struct.pack_into("=IQQ", raw, 52, attr.breakpoint, attr.config1, attr.config2)
     buffer = (ctypes.c_char * _ATTR_SIZE).from_buffer(raw)
     return _checked(_libc.syscall(_PERF_EVENT_OPEN, buffer, pid, cpu, -1, ctypes.c_ulong(_FD_CLOEXEC)))
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 
 from pytrace.grammar.data import dataclass
-from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, LOST, REFUSED, RING, MapSpec, OnDemand, Plan
+from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, LOST, REFUSED, RING, MapSpec, Plan, ProgramSpec
 from pytrace.runtime import cpus, libbpf
 from pytrace.runtime.attach import Attacher, AttachFailure
 from pytrace.runtime.attach_iter import IteratorLink
@@ -22,9 +22,10 @@ from pytrace.runtime.links import Link, release_all, stop_all
 from pytrace.runtime.maps import Entry, LiveMap, Values
 from pytrace.runtime.misses import link_misses, program_misses
 from pytrace.runtime.process import Child, boot_time_ns, pid_namespace
-from pytrace.runtime.ring import Handler, RingReader, ring_size
+from pytrace.runtime.ring import Handler, RingReader, Waiter, ring_size
 from pytrace.runtime.syscalls import raise_limits
 
+ETHERNET_HEADER = 14  # bytes: ETH_HLEN of include/uapi/linux/if_ether.h
 _FIRST = bytes(4)  # key 0 of an array
 
 
@@ -46,7 +47,7 @@ class Tracer:
     """Runs a Plan. `pid` is the process of `-p`, `child` that of `-c`; `globals` adds words of global data.
 
     `log_level` is the verifier's: at 1 it writes a summary of every program to `verifier_logs`, at 2 every
-    instruction it looks at.
+    instruction it looks at. `without` are kernel facilities to do without, see `Attacher`.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Tracer:
         child: Child | None = None,
         globals: Mapping[str, int] | None = None,
         log_level: int = 0,
+        without: frozenset[str] = frozenset(),
     ) -> None:
         self.plan = plan
         self._pid, self._child = pid or 0, child
@@ -68,8 +70,9 @@ class Tracer:
         if log_level:
             for program in plan.programs:
                 self._object.keep_log(program.symbol)
-        self._attacher = Attacher(plan, self._object, child.pid if child else self._pid)
+        self._attacher = Attacher(plan, self._object, child.pid if child else self._pid, without)
         self._ring: RingReader | None = None
+        self._waiter: Waiter | None = None  # of programs that send nothing
         self._control: RingReader | None = None
         self._maps: dict[str, LiveMap] = {}
         self._missed: dict[str, int] = {}  # by links that are closed
@@ -83,17 +86,19 @@ class Tracer:
             self._object.resize_map(RING, ring_size(self.plan.config.perf_rb_pages, cpus.possible()))
         self._object.load()
         self._write_globals()
-        if self._object.has_map(RING):
-            if self._pid:
-                self._watched.append(os.pidfd_open(self._pid))
-            watch = [self._child.pidfd] if self._child else self._watched
+        if self._pid:
+            self._watched.append(os.pidfd_open(self._pid))
+        watch = [self._child.pidfd] if self._child else self._watched
+        if not self._object.has_map(RING):
+            self._waiter = Waiter(watch)
+        else:
             self._ring = RingReader(self._object.map_fd(RING), self._object.map_entries(RING), watch)
         if self._object.has_map(CONTROL):
             entries = self._object.map_entries(CONTROL)
             self._control = RingReader(self._object.map_fd(CONTROL), entries)
 
     def run_on_demand(self, when: str) -> list[int]:
-        """Run the programs that are for `when` (`begin`, `end`), in source order; returns their results.
+        """Run the programs that are for `when` (see `OnDemand`), in source order; returns their results.
 
         They run in this process, by BPF_PROG_TEST_RUN of a raw tracepoint program (Linux 5.10).
         Raises OSError.
@@ -101,11 +106,21 @@ class Tracer:
         if when == "begin":
             self._write_globals()  # the time of the start
         return [
-            self._test_run(self._object.program_fd(program.symbol))
-            for program in self.plan.programs
-            for place in program.attach
-            if isinstance(place, OnDemand) and place.when == when
+            self._test_run(self._object.program_fd(program.symbol), libbpf.TestRunOptions())[0]
+            for program, place in self.plan.on_demand(when)
         ]
+
+    def measure(self, program: ProgramSpec, repeat: int = 1) -> tuple[int, int]:
+        """Run an XDP program `repeat` times in a row: its last result, and the average time in nanoseconds.
+
+        The packet that it gets is as short as one may be (bpf_prog_test_run_xdp in net/bpf/test_run.c wants
+        an Ethernet header). Raises OSError.
+        """
+        packet = ctypes.create_string_buffer(ETHERNET_HEADER)
+        options = libbpf.TestRunOptions(
+            data_in=ctypes.addressof(packet), data_size_in=ETHERNET_HEADER, repeat=repeat
+        )  # fmt: skip
+        return self._test_run(self._object.program_fd(program.symbol), options)
 
     def attach(self) -> int:
         """Attach all programs in an order that keeps source order; returns the N of `Attached N probes`.
@@ -127,6 +142,11 @@ class Tracer:
         return list(self._attacher.links)
 
     @property
+    def partial(self) -> list[AttachFailure]:
+        """The probes that are attached, but not to everything that they are about."""
+        return self._attacher.partial
+
+    @property
     def verifier_logs(self) -> dict[str, str]:
         """What the verifier wrote about each program, by its symbol; empty at log level 0."""
         return self._object.logs
@@ -139,6 +159,8 @@ class Tracer:
         Waits for the first at most `timeout_ms` (0: not at all); the end of the traced process and `wake` end
         the wait. Each record starts with the number of its action.
         """
+        if self._waiter and timeout_ms > 0:
+            self._waiter.wait(timeout_ms / 1000)
         count = self._ring.poll(timeout_ms, handler) if self._ring else 0
         # control records come here when the ring was full, so after what was in it
         return count + (self._control.consume(handler) if self._control else 0)
@@ -161,8 +183,9 @@ class Tracer:
 
     def wake(self) -> None:
         """End the wait of `poll`; for signal handlers."""
-        if self._ring:
-            self._ring.wake()
+        waiting = self._ring or self._waiter
+        if waiting:
+            waiting.wake()
 
     def losses(self) -> Losses:
         """What has been lost so far."""
@@ -212,10 +235,10 @@ class Tracer:
         self.detach()
         release_all(self._attacher.links, wait)
         self._attacher.links.clear()
-        for ring in (self._ring, self._control):
+        for ring in (self._ring, self._control, self._waiter):
             if ring:
                 ring.close()
-        self._ring = self._control = None
+        self._ring = self._control = self._waiter = None
         while self._watched:
             os.close(self._watched.pop())
         self._object.close()
@@ -251,12 +274,12 @@ class Tracer:
         if result < 0:
             raise OSError(-result, os.strerror(-result))
 
-    def _test_run(self, program: int) -> int:
-        options = libbpf.TestRunOptions(size=ctypes.sizeof(libbpf.TestRunOptions))
+    def _test_run(self, program: int, options: libbpf.TestRunOptions) -> tuple[int, int]:
+        options.size = ctypes.sizeof(libbpf.TestRunOptions)
         result = libbpf.library().bpf_prog_test_run_opts(program, ctypes.byref(options))
         if result < 0:
             raise OSError(-result, os.strerror(-result))
-        return int(options.retval)
+        return int(options.retval), int(options.duration)
 
     def _missed_by_links(self) -> dict[str, int]:
         missed: dict[str, int] = {}

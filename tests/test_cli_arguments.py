@@ -12,8 +12,7 @@ import pytrace
 from pytrace.arguments import OPTIONS, STAGES, Arguments, UsageError, parse, usage
 
 UNSUPPORTED = [
-    "--fmt", "--test", "--bench", "--probe-filter", "--emit-elf", "--emit-llvm", "--aot", "--verify-llvm-ir",
-    "--traceable-functions", "--debuginfo", "--dwarf-pid", "--usdt-file-activation",
+    "--fmt", "--aot", "--traceable-functions", "--debuginfo", "--dwarf-pid", "--usdt-file-activation",
 ]  # fmt: skip
 
 
@@ -99,13 +98,34 @@ def test_bytes_that_are_not_utf8_reach_the_program() -> None:
         ("--quiet=1", "ERROR: USAGE: option '--quiet' doesn't allow an argument"),
         ("-Z", "ERROR: USAGE: invalid option -- 'Z'"),
         ("--in", "ERROR: USAGE: option '--in' is ambiguous"),
-        ("--mode test", "ERROR: --mode test is not supported yet"),
-        ("--no-feature kprobe_multi", "ERROR: --no-feature is not supported yet"),
+        ("--mode format", "ERROR: --mode format is not supported yet"),
+        ("--test --bench", "ERROR: USAGE: --bench conflicts with existing --mode"),
+        ("--mode test --mode bench", "ERROR: USAGE: --mode conflicts with existing --mode"),
+        ("--bench --fmt", "ERROR: USAGE: --fmt conflicts with existing --mode"),
+        ("--mode codegen --test", "ERROR: USAGE: --test conflicts with existing --mode"),
+        (
+            "--no-feature kprobe_multi,x",
+            "ERROR: USAGE: --no-feature can only have values 'kprobe_multi,kprobe_session,uprobe_multi'.",
+        ),
         *[(f"{option} x", f"ERROR: {option} is not supported yet") for option in UNSUPPORTED],
     ],
 )
 def test_refusals(words: str, text: str) -> None:
     assert refused(*words.split()).text == text
+
+
+@pytest.mark.tag("cli.mode", "cli.test", "cli.bench")
+def test_modes() -> None:
+    assert parse(["--test"]) == parse(["--mode", "test"])
+    assert parse(["--bench"]) == parse(["--mode=bench"])
+    assert parse(["--mode", "compiler-bench"]).mode == "compiler-bench"
+    assert parse([]).mode == ""
+
+
+@pytest.mark.tag("cli.no-feature", "cli.verify-ir")
+def test_features_to_do_without() -> None:
+    found = parse(["--no-feature", "kprobe_multi,uprobe_multi", "--no-feature", "kprobe_session", "--verify-llvm-ir"])
+    assert found.without == {"kprobe_multi", "uprobe_multi", "kprobe_session"}
 
 
 def test_a_near_option_is_offered() -> None:

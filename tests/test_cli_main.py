@@ -20,7 +20,7 @@ from pytrace.arguments import parse
 from pytrace.cli import main, read_program
 from pytrace.grammar.config import Config
 from pytrace.grammar.diagnostics import CompileError, Diagnostics
-from pytrace.grammar.plan import OnDemand, ProgramSpec
+from pytrace.grammar.plan import MapSpec, OnDemand, Plan, ProgramSpec
 from pytrace.grammar.settings import SettingError
 from pytrace.grammar.source import Source
 from pytrace.grammar.spec import Output
@@ -47,6 +47,9 @@ class Played:
     programs: tuple[ProgramSpec, ...] = (BEGIN,)
     config: Config = field(default_factory=Config)
     failures: list[AttachFailure] = field(default_factory=list)
+    partial: list[AttachFailure] = field(default_factory=list)
+    idle_modes: frozenset[str] = frozenset()
+    signals: int = 0
     stages: dict[str, str] = field(default_factory=dict)
     warned: Diagnostics = field(default_factory=Diagnostics)
     losses: Losses = field(default_factory=Losses)
@@ -60,17 +63,18 @@ class Played:
     @property
     def plan(self) -> Any:
         """What the command line asks of the plan."""
-        return SimpleNamespace(programs=self.programs, config=self.config, maps=[A_MAP])
+        return Plan(self.programs, (cast("MapSpec", A_MAP),), (), (), self.config)
 
     @property
     def tracer(self) -> Any:
         """What the command line asks of the tracer."""
-        return SimpleNamespace(failures=self.failures, verifier_logs={"begin_1": "processed 2 insns"})
+        logs = {"begin_1": "processed 2 insns"}
+        return SimpleNamespace(failures=self.failures, partial=self.partial, verifier_logs=logs)
 
     @property
     def compilation(self) -> Any:
         """What the command line asks of the compilation."""
-        return SimpleNamespace(stages=self.stages)
+        return SimpleNamespace(stages=self.stages, idle_modes=self.idle_modes)
 
     @property
     def warnings(self) -> Any:
@@ -93,6 +97,10 @@ class Played:
     def stop(self) -> None:
         """Count the calls."""
         self.stops += 1
+
+    def user_signal(self, times: int = 1) -> None:
+        """Count the signals."""
+        self.signals += times
 
     def close(self, wait: bool = True) -> None:
         """Remember it."""
@@ -181,6 +189,29 @@ def test_probes_that_are_left_out(capfd: Capture) -> None:
     assert capfd.readouterr().err == ""
 
 
+def test_probes_that_are_attached_in_part(capfd: Capture) -> None:
+    played = Played([ATTACHED], partial=[AttachFailure("watchpoint:8:8:w", "No more HW registers left")])
+    assert play(played, "-q") == 0
+    told = "WARNING: watchpoint:8:8:w is attached to a part only of what it is for. No more HW registers left\n"
+    assert capfd.readouterr().err == told
+    assert play(played, "-q", "--no-warnings") == 0
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.tag("probe.test", "probe.bench", "cli.test", "cli.bench")
+@pytest.mark.parametrize(
+    ("modes", "told"),
+    [
+        ({"test", "bench"}, "use --test to run test probes"),
+        ({"test"}, "use --test to run test probes"),
+        ({"bench"}, "use --bench to run benchmark probes"),
+    ],
+)
+def test_nothing_but_tests(modes: set[str], told: str, capfd: Capture) -> None:
+    assert play(Played(programs=(), idle_modes=frozenset(modes))) == 1
+    assert capfd.readouterr() == ("", f"ERROR: No probes attached; {told}.\n")
+
+
 def test_no_probe_could_be_attached(capfd: Capture) -> None:
     played = Played([ATTACHED], failures=[AttachFailure("kprobe:f", "no")], probe_count=0)
     assert play(played) == 1
@@ -219,7 +250,8 @@ def test_stages_are_shown_of_what_will_not_load(capfd: Capture) -> None:
 def test_options_reach_the_trace() -> None:
     arguments = parse(
         ["prog.bt", "a", "-p", "1", "--unsafe", "-k", "--dry-run", "-I", "/i", "--include", "x.h", "-d",
-         "ast", "--strict", "-v", "--", "--n=1"]
+         "ast", "--strict", "-v", "--test", "--probe-filter", "x", "--no-feature", "uprobe_multi", "--emit-llvm",
+         "f", "--", "--n=1"]
     )  # fmt: skip
     assert options_of(arguments) == Options(
         parameters=("a",),
@@ -230,13 +262,17 @@ def test_options_reach_the_trace() -> None:
         dry_run=True,
         include_dirs=("/i",),
         include=("x.h",),
-        stages=frozenset({"ast"}),
+        stages=frozenset({"ast", "codegen", "codegen-opt"}),
         verbose=True,
         strict=True,
         values=False,
+        mode="test",
+        probe_filter="x",
+        without=("uprobe_multi",),
+        color=True,
     )
-    other = options_of(parse(["x", "-c", "ls", "--no-warnings"]))
-    assert other == Options(command="ls", warnings=False, values=False)
+    other = options_of(parse(["x", "-c", "ls", "--no-warnings", "--mode", "codegen"]))
+    assert other == Options(command="ls", warnings=False, values=False, color=True)
 
 
 # ---------------------------------------------------------------- signals and broken pipes
@@ -272,6 +308,22 @@ def test_a_signal_that_was_lost_in_a_callback_gives_up() -> None:
 
 def test_sigusr1_is_ignored() -> None:
     assert play(Played([ATTACHED, lambda _: os.kill(os.getpid(), signal.SIGUSR1)])) == 0
+
+
+@pytest.mark.tag("run.sigusr1", "probe.self")
+def test_sigusr1_reaches_a_program_that_wants_it() -> None:
+    """Each delivery counts, though Python runs its handler once for several."""
+
+    def deliver(_: Played) -> None:
+        for _i in range(3):
+            signal.raise_signal(signal.SIGUSR1)
+
+    program = ProgramSpec("self_1", "raw_tp", (OnDemand("self:signal:SIGUSR1", "SIGUSR1"),))
+    played = Played([ATTACHED, deliver, deliver], programs=(program,))
+    assert play(played, "-q") == 0
+    assert played.signals == 6
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN  # as before it wanted them
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(tmp_path: Path, capfd: Capture) -> None:

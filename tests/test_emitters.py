@@ -94,6 +94,7 @@ NOT_COMPARED = {
     "system": "runs a command",
     "time": "shows the time",
     "uaddr": "depends on where a file was loaded",
+    "unwatch": "is refused",
     "usym": "holds the process",
     "zero": "acts on a map after the program has run",
 }

@@ -11,6 +11,8 @@ import pytest
 import pytrace.language  # noqa: F401  (features register themselves)
 from pytrace.compilation import compile_text
 from pytrace.grammar.diagnostics import CompileError
+from pytrace.grammar.host import Host
+from pytrace.grammar.plan import ProgramSpec
 from pytrace.grammar.spec import REGISTRY, Feature
 from pytrace.options import Options
 from tests.fakehost import FakeHost
@@ -44,6 +46,8 @@ OTHER_WORDS = {
     "runtime/attach_iter.py": {"cgroup"},  # the kernel's iterator
     "runtime/features.py": {"kprobe", "uprobe", "fentry", "iter"},  # the kernel's facilities
     "runtime/libbpf.py": {"retval", "cpu"},  # members of struct bpf_test_run_opts
+    "runtime/process.py": {"self"},  # /proc/self
+    "runtime/reasons.py": {"cpu"},  # the PMU of the processor
     "runtime/tracer.py": {"begin"},  # when a program on demand runs
 }
 
@@ -101,8 +105,15 @@ def test_every_feature_explains_itself(feature: Feature) -> None:
 
 @pytest.mark.parametrize("text", EXAMPLES)
 def test_every_example_compiles_for_a_made_up_machine(text: str) -> None:
-    compiled = compile_text(text, options=Options(unsafe=True), host=FakeHost())
-    assert compiled.plan.programs
+    assert programs_of(text, FakeHost())
+
+
+def programs_of(text: str, host: Host | None = None) -> tuple[ProgramSpec, ...]:
+    """The programs of an example, compiled in the mode in which it does something."""
+    compiled = compile_text(text, options=Options(unsafe=True), host=host)
+    for mode in compiled.idle_modes:
+        compiled = compile_text(text, options=Options(unsafe=True, mode=mode), host=host)
+    return compiled.plan.programs
 
 
 @pytest.mark.root
@@ -113,7 +124,7 @@ def test_every_example_compiles_here(text: str) -> None:
     if not CGROUPS.exists():
         lacking.add("fn.cgroupid")
     try:
-        programs = compile_text(text, options=Options(unsafe=True)).plan.programs
+        programs = programs_of(text)
     except CompileError as error:
         if {d.code for d in error.diagnostics} <= lacking:
             return

@@ -15,6 +15,7 @@ from pytrace.language.functions import (
     strings,
     symbols,
     types,
+    unwatch,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "strings",
     "symbols",
     "types",
+    "unwatch",
 ]

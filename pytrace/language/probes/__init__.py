@@ -11,8 +11,10 @@ from pytrace.language.probes import (
     trampoline,
     uprobe,
     usdt,
+    watchpoint,
 )
 
 __all__ = [
     "iterator", "kprobe", "perf", "rawtracepoint", "special", "timed", "tracepoint", "trampoline", "uprobe", "usdt",
+    "watchpoint",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from pytrace.grammar.attachpoint import matcher
@@ -14,6 +15,8 @@ PERF_TYPE_SOFTWARE = 1  # include/uapi/linux/perf_event.h
 PERF_COUNT_SW_CPU_CLOCK = 0
 
 UNITS = {"hz": 0, "ms": 1_000_000, "s": 1_000_000_000, "us": 1_000}  # unit -> nanoseconds
+
+_DURATION = re.compile(r"[+-]?[0-9][0-9_]*(?:[eE][0-9_]+)?(?:[num]?s|[mhd])")  # what has its unit already
 
 LEAST_NS = 1000
 MAX_PERIOD = (1 << 63) - 1  # perf_event_open refuses longer periods (kernel/events/core.c)
@@ -67,8 +70,9 @@ class _Timed(Probe):
             place.error("err.ap.unit", f"{self.name} probe has an unknown time unit: '{unit}'", hints)
             return None
         value = number(text)
-        if value is None:
-            place.error("err.ap.unit", _not_integer(self.name, text))
+        if value is None or _DURATION.fullmatch(text):
+            advice = [] if value is None else [f"Write {self.name}:{text} or {self.name}:{unit}:COUNT."]
+            place.error("err.ap.unit", _not_integer(self.name, text), advice)
             return None
         return self._bounded(place, unit, value)
 
