@@ -314,6 +314,7 @@ class ValueKind(Feature):
 
     size: ClassVar[int] = 8
     align: ClassVar[int] = 8
+    user_addresses: ClassVar[bool] = False  # its values name places in processes, which may be gone by then
 
     def type_named(self) -> Type:
         """The type that this name stands for in the source."""
@@ -417,6 +418,16 @@ class Services(Protocol):
 
     def user_symbol(self, address: int, pid: int, probe: int = 0) -> tuple[str, int, str] | None:
         """Name, offset and file of the user function that an address of a process is in."""
+        ...
+
+    def stack_symbols(
+        self, kind: Stack, pid: int, frames: Sequence[int]
+    ) -> Sequence[tuple[str, int, str] | None]:
+        """Like `user_symbol`, for the frames of one stack, which belong together.
+
+        It is told of every stack that is shown, kernel stacks and empty ones included, so that it can count
+        those that are odd; only those of user stacks have symbols.
+        """
         ...
 
     def boot_time(self) -> int:

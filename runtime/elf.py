@@ -150,9 +150,9 @@ class ElfFile:
                 found.update(file._named(table, name, objects))
         return list(self._located(found, objects))
 
-    def functions(self) -> tuple[list[tuple[int, int, int]], bytes]:
-        """The functions for looking addresses up, as (offset in this file, size, position of the name), and
-        the bytes that have the names, each ended by a NUL.
+    def functions(self) -> tuple[list[tuple[int, int, int]], bytes, bool]:
+        """The functions for looking addresses up, as (offset in this file, size, position of the name), the
+        bytes that have the names, each ended by a NUL, and whether these are all functions.
 
         No name is decoded: a large library has 100,000, of which a stack shows a few. The table for dynamic
         linking is part of the full one, and is read only where that was stripped.
@@ -160,7 +160,9 @@ class ElfFile:
         found: dict[int, list[tuple[int, int, int]]] = {_SHT_SYMTAB: [], _SHT_DYNSYM: []}
         names = b""
         for file in self._with_debug_file():
-            for table in file._tables():
+            for table in sorted(file._tables(), key=lambda t: t.type):
+                if table.type == _SHT_DYNSYM and found[_SHT_SYMTAB]:
+                    break
                 base = len(names)
                 names += file.contents(file.sections[table.link])
                 found[table.type] += [
@@ -168,7 +170,8 @@ class ElfFile:
                     for name, info, _, section, address, size in _SYMBOL.iter_unpack(file.contents(table))
                     if info & 15 in _FUNCTIONS and section and name
                 ]
-        symbols = found[_SHT_SYMTAB] or found[_SHT_DYNSYM]
+        complete = bool(found[_SHT_SYMTAB])
+        symbols = found[_SHT_SYMTAB] if complete else found[_SHT_DYNSYM]
         places = []
         for segment in self.segments:
             start, end, move = (
@@ -177,7 +180,7 @@ class ElfFile:
                 segment.offset - segment.address,
             )
             places += [(at + move, size, name) for at, size, name in symbols if start <= at < end]
-        return places, names
+        return places, names, complete
 
     def _with_debug_file(self) -> Iterator[ElfFile]:
         yield self
@@ -232,14 +235,19 @@ class ElfFile:
             yield data[owner_at : owner_at + owner_size].rstrip(b"\0"), kind, data[description_at:][:size]
             at = description_at + (size + 3 & ~3)
 
+    @cached_property
+    def build_id(self) -> bytes:
+        """What identifies this build of the file (note NT_GNU_BUILD_ID); empty if it has none."""
+        section = self.section(".note.gnu.build-id")
+        notes = self.notes(section) if section is not None else ()
+        return next((identity for owner, kind, identity in notes if owner == b"GNU" and kind == 3), b"")
+
     def debug_file(self) -> str | None:
         """The separate file with this one's symbols, by build id or by `.gnu_debuglink`, if it is
         installed."""
         candidates = []
-        if (section := self.section(".note.gnu.build-id")) is not None:
-            for _, _, identity in self.notes(section):
-                text = identity.hex()
-                candidates.append(f"{DEBUG_ROOT}/.build-id/{text[:2]}/{text[2:]}.debug")
+        if text := self.build_id.hex():
+            candidates.append(f"{DEBUG_ROOT}/.build-id/{text[:2]}/{text[2:]}.debug")
         if (section := self.section(".gnu_debuglink")) is not None:
             name = self.contents(section).split(b"\0", 1)[0].decode()
             folder = os.path.dirname(os.path.realpath(self.path))

@@ -107,6 +107,11 @@ class RingReader:
         self._consumed[0] = position
         return records
 
+    def watch(self, descriptors: Iterable[int]) -> None:
+        """Let these end a wait every time they become readable."""
+        for descriptor in descriptors:
+            self._poll.register(descriptor, select.EPOLLIN)
+
     def wake(self) -> None:
         """End a wait that is going on or the next one; may be called by a signal handler."""
         os.eventfd_write(self._waker, 1)

@@ -137,6 +137,11 @@ class Tracer:
         # control records come here when the ring was full, so after what was in it
         return count + (self._control.consume(handler) if self._control else 0)
 
+    def also_wake(self, descriptors: list[int]) -> None:
+        """Let `poll` end its wait whenever one of these becomes readable."""
+        if self._ring:
+            self._ring.watch(descriptors)
+
     def wake(self) -> None:
         """End the wait of `poll`; for signal handlers."""
         if self._ring:

@@ -14,7 +14,8 @@ import pytest
 from pytrace.grammar.host import HostError
 from pytrace.runtime.demangle import demangle
 from pytrace.runtime.kernel import KernelSymbols
-from pytrace.runtime.symbols import Symbolizer, SymbolTable
+from pytrace.runtime.symbols import Symbolizer
+from pytrace.runtime.symboltable import SymbolTable
 
 tag = pytest.mark.tag
 
@@ -83,16 +84,16 @@ def test_this_kernels_symbols() -> None:
 
 
 def test_which_symbol_of_a_table() -> None:
-    table = SymbolTable(
-        [
-            (100, 50, "outer"),
-            (110, 10, "inner"),
-            (200, 10, "__libc_malloc"),
-            (200, 10, "malloc"),
-            (300, 0, "assembly"),
-            (400, 10, "last"),
-        ]
-    )
+    functions = [
+        (100, 50, "outer"),
+        (110, 10, "inner"),
+        (200, 10, "__libc_malloc"),
+        (200, 10, "malloc"),
+        (300, 0, "assembly"),
+        (400, 10, "last"),
+    ]
+    names = b"".join(name.encode() + b"\0" for _, _, name in functions)
+    table = SymbolTable([(at, size, names.index(name.encode())) for at, size, name in functions], names)
     expected = {
         99: None,
         100: ("outer", 0),
@@ -116,7 +117,7 @@ def test_our_own_functions() -> None:
     assert found is not None
     assert found[:2] == ("getppid", 2)
     assert "libc" in found[2]
-    assert symbolizer.user(function + 2, os.getpid()) is found
+    assert symbolizer.user(function + 2, os.getpid()) == found
     assert symbolizer.user(8, os.getpid()) is None
 
 
