@@ -1,0 +1,129 @@
+"""Stacks and addresses of processes that have exited before anything is shown: all have names."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pytrace.api import trace
+from pytrace.grammar.spec import Output
+from pytrace.printer import document
+from tests.e2e.workloads import build, observe
+
+pytestmark = pytest.mark.root
+
+COUNT = 200
+FLAGS = ("-O1", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls")
+PLUGIN = "int plugin(int (*call)(int), int x) { return call(x) + 1; }\n"
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """The workload: many processes that live for a moment."""
+    return Path(build(tmp_path, "shortlived", *FLAGS, "-pie", "-fPIE"))
+
+
+def workload(program: Path, mode: str, *more: object, count: int = COUNT) -> Callable[[], object]:
+    """Start the processes and wait until all have ended."""
+    return lambda: subprocess.run([program, str(count), mode, *map(str, more)], check=True)
+
+
+def stacks(outputs: list[Output], name: str = "@") -> list[list[str]]:
+    """The names of the frames of each key of a map, as it was printed at the end."""
+    text = next(o.text for o in outputs if o.text.startswith(f"{name}["))
+    assert not re.search("^ +0x", text, re.MULTILINE), text
+    keys = re.findall(r"^@\w*\[\n(.*?)^[,\]]", text, re.MULTILINE | re.DOTALL)
+    found = [re.findall(r"^ +(.*)\+\d+$", key, re.MULTILINE) for key in keys]
+    return [[name for name in names if name != "skipped"] for names in found]
+
+
+@pytest.mark.tag("sym.resolve", "stack.bpftrace", "bi.ustack")
+@pytest.mark.parametrize("mode", ["direct", "forked", "chain"])
+def test_stacks_in_a_map(program: Path, mode: str) -> None:
+    outputs, _ = observe(f"uprobe:{program}:probed {{ @[ustack, pid] = count(); }}", workload(program, mode))
+    found = [names[:3] for names in stacks(outputs)]
+    middle = "once" if mode == "forked" else "main"
+    assert len(found) == COUNT
+    assert all(names[:2] == ["probed", "called"] and names[2] in (middle, "once", "main") for names in found)
+
+
+@pytest.mark.tag("sym.resolve", "fn.usym", "type.usym")
+def test_addresses_in_printf(program: Path) -> None:
+    """Nothing is shown before all processes have ended: the trace is not polled until then."""
+    text = f'uprobe:{program}:probed {{ printf("%s|%s|%s\\n", ustack(2), usym(reg("ip")), func); }}'
+    with trace(text) as t:
+        t.tracer.attach()
+        workload(program, "direct")()
+        t.stop()
+        shown = [output.text for output in t.outputs() if output.kind == "printf"]
+    assert len(shown) == COUNT
+    assert all(re.fullmatch(r"\n +probed\+0\n +called\+\d+\n\|probed\|probed\n", line) for line in shown)
+
+
+@pytest.mark.tag("sym.resolve", "stack.perf")
+def test_a_library_that_was_loaded_by_hand(program: Path, tmp_path: Path) -> None:
+    (tmp_path / "plugin.c").write_text(PLUGIN)
+    library = tmp_path / "plugin.so"
+    subprocess.run(["cc", *FLAGS, "-shared", "-fPIC", "-o", library, tmp_path / "plugin.c"], check=True)
+    outputs, maps = observe(
+        f"uprobe:{program}:probed {{ @[ustack(perf, 3), pid] = count(); }}", workload(program, "library", library)
+    )
+    keys = [frames for frames, _ in maps["@"]]
+    assert len(keys) == COUNT
+    for frames in keys:
+        names = [re.sub(r"^\w+ (\w+)\+\d+ ", r"\1 ", frame) for frame in frames]
+        assert names == [f"probed ({program})", f"plugin ({library})", f"once ({program})"]
+
+
+@pytest.mark.tag("sym.resolve", "stack.perf")
+def test_a_function_of_the_c_library(program: Path) -> None:
+    _, maps = observe(f"uprobe:{program}:probed {{ @[ustack(perf, 3), pid] = count(); }}", workload(program, "libc"))
+    keys = [frames for frames, _ in maps["@"]]
+    assert len(keys) == COUNT
+    for frames in keys:
+        assert re.fullmatch(r"\w+ lfind\+\d+ \(.*/libc.*\.so.*\)", frames[2])
+        assert " compare+" in frames[1]
+
+
+@pytest.mark.tag("sym.resolve")
+def test_files_that_were_deleted_or_replaced(program: Path, tmp_path: Path) -> None:
+    """The file at the path is another one when the stacks are shown; the right one is still used."""
+    copy = tmp_path / "copy"
+    shutil.copy(program, copy)
+
+    def work() -> None:
+        workload(copy, "direct", count=5)()
+
+    with trace(f"uprobe:{copy}:probed {{ @[ustack(2), pid] = count(); }}") as t:
+        t.tracer.attach()
+        work()
+        t.session.services.update()
+        copy.unlink()
+        shutil.copy("/bin/true", copy)
+        shown = t.session.map_output("@")
+    assert len(stacks([shown])) == 5
+    assert all(names == ["probed", "called"] for names in stacks([shown]))
+
+
+@pytest.mark.tag("stack.build_id", "bi.ustack")
+def test_build_ids(program: Path) -> None:
+    notes = subprocess.run(["readelf", "-n", program], check=True, capture_output=True, text=True).stdout
+    build_id = notes.partition("Build ID: ")[2].split()[0]
+    outputs, maps = observe(
+        f"uprobe:{program}:probed {{ @[ustack(build_id, 2)] = count(); }}", workload(program, "direct", count=3)
+    )
+    assert len(maps["@"]) == 3  # user stacks differ by process
+    symbols = subprocess.run(["nm", program], check=True, capture_output=True, text=True).stdout
+    start = next(int(line.split()[0], 16) for line in symbols.splitlines() if line.endswith(" probed"))
+    for frames in maps["@"]:
+        assert frames[0] == f"{build_id} 0x{start:02x}"
+        assert re.fullmatch(rf"{build_id} 0x[0-9a-f]+", frames[1])
+    data = json.loads(document(next(o for o in outputs if o.kind == "map")))["data"]["@"]
+    first = next(iter(data)).split("#")[0]
+    assert re.fullmatch(rf"\n({build_id}0x[0-9a-f]+\n){{2}}", first)
