@@ -259,9 +259,9 @@ class Trace:
 
     def _stack_notes(self) -> Iterator[Output]:
         """Why stacks that were shown are empty, cut or without names; a document for each reason."""
-        for count, message in self.session.services.stack_notes():
-            text = f"NOTE: {count} {message}\n"
-            yield Output("stack_note", text, fields={"msg": message, "count": count}, error=True)
+        for note in self.session.services.stack_notes():
+            data = {"files": note.files} if note.files else None
+            yield Output("stack_note", note.text, data, fields={"msg": note.message, "count": note.count}, error=True)
 
     # ---- results
 

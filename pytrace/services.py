@@ -12,7 +12,7 @@ from pytrace.grammar.spec import REGISTRY
 from pytrace.grammar.types import Opaque, Stack
 from pytrace.runtime import clocks
 from pytrace.runtime.symbols import Symbolizer
-from pytrace.stacknotes import StackNotes
+from pytrace.stacknotes import Note, StackNotes
 
 
 class LiveServices:
@@ -41,7 +41,7 @@ class LiveServices:
     @cached_property
     def notes(self) -> StackNotes:
         """What is odd about the stacks that were shown."""
-        return StackNotes(self.symbolizer)
+        return StackNotes(self.symbolizer.explain, self.symbolizer.kernel_thread)
 
     def watch(self, pid: int | None) -> None:
         """If the program shows addresses of processes: note from now on what they (or the one of `-p`) map."""
@@ -67,10 +67,10 @@ class LiveServices:
         """Records of what processes map that were lost, so far."""
         return self.symbolizer.lost if self.watching else 0
 
-    def stack_notes(self) -> Iterator[tuple[int, str]]:
-        """Why stacks that were shown are empty, cut or without names: how often, and what."""
+    def stack_notes(self) -> Iterator[Note]:
+        """Why stacks that were shown are empty, cut or without names."""
         if "notes" in self.__dict__:
-            yield from self.notes.lines()
+            yield from self.notes.notes()
 
     def close(self) -> None:
         """Stop watching."""

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Generic, TypeVar
 
 from pytrace.grammar.host import HostError
-from pytrace.runtime.elf import ET_EXEC, ElfFile
+from pytrace.runtime.elf import ET_EXEC, ElfFile, FunctionTable
 from pytrace.runtime.images import EMPTY, Image, Mapping, Processes
 from pytrace.runtime.kernel import KernelSymbols
 from pytrace.runtime.mappedfiles import VDSO, MappedFile, MappedFiles
@@ -255,7 +255,7 @@ class Symbolizer:
         try:
             return SymbolTable.of_file(ElfFile(VDSO, _vdso()), self._demangled)
         except HostError:
-            return SymbolTable([], b"")
+            return SymbolTable(FunctionTable(complete=True))
 
 
 @cache

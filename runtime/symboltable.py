@@ -2,46 +2,52 @@
 
 from __future__ import annotations
 
-from array import array
+import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 
 from pytrace.runtime.demangle import demangle
-from pytrace.runtime.elf import ElfFile
+from pytrace.runtime.elf import ElfFile, FunctionTable
 
 _LOOK_BACK = 16  # symbols that may lie between an address and the start of its function
-_NAMES = 65536  # names of one table that are kept as text
-_U32 = (1 << 32) - 1
+_NAMES = 4096  # names of one table that are kept as text
+_U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
+_PIECE = 256  # bytes that are read for a name at a time
 
 
 class SymbolTable:
     """Functions by position: offsets in the file, or addresses in a perf map.
 
-    `symbols` are (position, size, where the name starts in `names`). `readable` makes a name of those bytes.
-    `complete` says that the file had its full symbol table, and not only the names for dynamic linking.
+    `readable` makes a name for people of the one in the file. `complete` says that the file had its full symbol
+    table, and not only the names for dynamic linking.
     """
 
-    def __init__(
-        self,
-        symbols: Iterable[tuple[int, int, int]],
-        names: bytes,
-        readable: Callable[[str], str] = str,
-        complete: bool = True,
-    ) -> None:
-        ordered = sorted(symbols)
-        self.complete = complete
-        self._names = names
+    def __init__(self, table: FunctionTable, readable: Callable[[str], str] = str) -> None:
+        self.complete = table.complete
+        self._starts, self._sizes, self._places = table.starts, table.sizes, table.names
+        self._text = table.text
+        # pread(2) of a name when it is needed: string tables of 50 MB are left where they are
+        self._file = open(table.path, "rb", buffering=0) if table.text is None else None  # noqa: SIM115
+        self._text_offset = table.text_offset
         self._readable = readable
-        self._starts = array("Q", [start for start, _, _ in ordered])
-        self._sizes = array("I", [min(size, _U32) for _, size, _ in ordered])
-        self._places = array("I", [place for _, _, place in ordered])
         self._known: dict[int, str] = {}
 
     @classmethod
     def of_file(cls, file: ElfFile, demangled: bool = True) -> SymbolTable:
         """The functions of an ELF file and of its separate debug file."""
-        places, names, complete = file.functions()
-        return cls(places, names, demangle if demangled else str, complete)
+        return cls(file.functions(), demangle if demangled else str)
+
+    @classmethod
+    def of_functions(cls, functions: Iterable[tuple[int, int, bytes]]) -> SymbolTable:
+        """Functions by position, size and name."""
+        table, text = FunctionTable(complete=True), bytearray()
+        for start, size, name in sorted(functions, key=lambda function: function[0]):
+            table.starts.append(start)
+            table.sizes.append(min(size, _U32))
+            table.names.append(len(text))
+            text += name + b"\0"
+        table.text = bytes(text)
+        return cls(table)
 
     @classmethod
     def of_perf_map(cls, path: str) -> SymbolTable:
@@ -49,17 +55,15 @@ class SymbolTable:
 
         Raises OSError.
         """
-        symbols, names = [], bytearray()
+        functions = []
         with open(path, "rb") as file:
             for line in file:
                 parts = line.split(None, 2)
                 try:
-                    start, size, name = int(parts[0], 16), int(parts[1], 16), parts[2]
+                    functions.append((int(parts[0], 16), int(parts[1], 16), parts[2].rstrip(b"\n")))
                 except (ValueError, IndexError):  # a line that is just being written
                     continue
-                symbols.append((start, size, len(names)))
-                names += name.rstrip(b"\n") + b"\0"
-        return cls(symbols, bytes(names))
+        return cls.of_functions(f for f in functions if 0 <= f[0] <= _U64 and f[1] >= 0)
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -88,15 +92,27 @@ class SymbolTable:
             start, same = self._starts[last], [last]
             while same[-1] and self._starts[same[-1] - 1] == start and len(same) < _LOOK_BACK:
                 same.append(same[-1] - 1)
-            names = [self._text(at) for at in same if position < start + self._sizes[at] or not self._sizes[at]]
+            names = [self._name_at(at) for at in same if position < start + self._sizes[at] or not self._sizes[at]]
             if len(self._known) >= _NAMES:
                 self._known.clear()
             found = self._known[last] = min(names, key=_preference)
         return found
 
-    def _text(self, index: int) -> str:
+    def _name_at(self, index: int) -> str:
         place = self._places[index]
-        return self._readable(self._names[place : self._names.index(0, place)].decode("utf-8", "surrogateescape"))
+        text = self._text
+        if text is None:
+            return self._readable(self._read_name(place).decode("utf-8", "surrogateescape"))
+        return self._readable(text[place : text.index(0, place)].decode("utf-8", "surrogateescape"))
+
+    def _read_name(self, place: int) -> bytes:
+        assert self._file is not None
+        name = b""
+        while piece := os.pread(self._file.fileno(), _PIECE, self._text_offset + place + len(name)):
+            name += piece
+            if b"\0" in piece:
+                break
+        return name.split(b"\0", 1)[0]
 
 
 def _preference(name: str) -> tuple[bool, int, int, str]:

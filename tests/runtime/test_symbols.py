@@ -92,8 +92,7 @@ def test_which_symbol_of_a_table() -> None:
         (300, 0, "assembly"),
         (400, 10, "last"),
     ]
-    names = b"".join(name.encode() + b"\0" for _, _, name in functions)
-    table = SymbolTable([(at, size, names.index(name.encode())) for at, size, name in functions], names)
+    table = SymbolTable.of_functions((at, size, name.encode()) for at, size, name in functions)
     expected = {
         99: None,
         100: ("outer", 0),
