@@ -22,7 +22,7 @@ from pytrace.grammar.nodes import Call, Expr, Identifier, Map, MapElement
 from pytrace.grammar.plan import Action as ActionRecord
 from pytrace.grammar.plan import Attach
 from pytrace.grammar.source import Span
-from pytrace.grammar.types import NONE, UINT64, Aggregate, Member, Opaque, Space, Type
+from pytrace.grammar.types import NONE, UINT64, Aggregate, Member, Opaque, Space, Stack, Type
 
 Constant = int | bool | bytes
 
@@ -420,9 +420,7 @@ class Services(Protocol):
         """Name, offset and file of the user function that an address of a process is in."""
         ...
 
-    def stack_symbols(
-        self, kind: Stack, pid: int, frames: Sequence[int]
-    ) -> Sequence[tuple[str, int, str] | None]:
+    def stack_symbols(self, kind: Stack, pid: int, frames: Sequence[int]) -> Sequence[tuple[str, int, str] | None]:
         """Like `user_symbol`, for the frames of one stack, which belong together.
 
         It is told of every stack that is shown, kernel stacks and empty ones included, so that it can count

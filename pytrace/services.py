@@ -69,8 +69,13 @@ class LiveServices:
 
     def stack_notes(self) -> Iterator[Note]:
         """Why stacks that were shown are empty, cut or without names."""
-        if "notes" in self.__dict__:
-            yield from self.notes.notes()
+        if "notes" not in self.__dict__:
+            return
+        yield from self.notes.notes()
+        if self.unwatched:
+            yield Note(0, f"what processes map could not be watched: {self.unwatched}", {})
+        if forgotten := self.symbolizer.processes.forgotten:
+            yield Note(forgotten, "processes were forgotten: too many have ended since", {})
 
     def close(self) -> None:
         """Stop watching."""
@@ -118,6 +123,6 @@ def _user_addresses(layout: Layout) -> bool:
         case Stack(user=user, mode=mode):
             return user and mode in ("bpftrace", "perf")
         case Opaque(feature=name):
-            return REGISTRY.kinds[name].user_addresses
+            return name in REGISTRY.kinds and REGISTRY.kinds[name].user_addresses
         case _:
             return any(_user_addresses(part.layout) for part in layout.parts)

@@ -44,7 +44,8 @@ Explain = Callable[[int, int], tuple[str, str]]  # see Symbolizer.explain
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One reason: how many stacks or addresses it holds for, and how often each file was met."""
+    """One reason: how many stacks or addresses it holds for (0: it is about none in particular), and how often each
+    file was met."""
 
     count: int
     message: str
@@ -53,12 +54,13 @@ class Note:
     @property
     def text(self) -> str:
         """One line for people, with the files that were met most often."""
+        start = f"NOTE: {self.count} {self.message}" if self.count else f"NOTE: {self.message}"
         if not self.files:
-            return f"NOTE: {self.count} {self.message}\n"
+            return f"{start}\n"
         most = sorted(self.files.items(), key=lambda item: -item[1])
         named = ", ".join(f"{file} ({count})" for file, count in most[:_NAMED])
         more = f" and {len(most) - _NAMED} more" if len(most) > _NAMED else ""
-        return f"NOTE: {self.count} {self.message}: {named}{more}\n"
+        return f"{start}: {named}{more}\n"
 
 
 class StackNotes:

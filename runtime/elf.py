@@ -9,6 +9,7 @@ import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
+from dataclasses import field
 from functools import cached_property
 from itertools import compress
 from typing import Self
@@ -51,19 +52,20 @@ class Segment:
     size: int
 
 
+@dataclass(slots=True)
 class FunctionTable:
     """The functions of a file, by rising offset in it: where each starts, its size, where its name starts in the
     string table. That is `text` if it is small, else it is left in the file `path`, at `text_offset`. `complete`:
     they are all the functions, not only those for dynamic linking.
     """
 
-    __slots__ = ("complete", "names", "path", "sizes", "starts", "text", "text_offset")
-
-    def __init__(self, complete: bool) -> None:
-        self.complete = complete
-        self.starts, self.sizes, self.names = array("Q"), array("I"), array("I")
-        self.text: bytes | None = b""
-        self.path, self.text_offset = "", 0
+    complete: bool
+    starts: array[int] = field(default_factory=lambda: array("Q"))
+    sizes: array[int] = field(default_factory=lambda: array("I"))
+    names: array[int] = field(default_factory=lambda: array("I"))
+    text: bytes | None = b""
+    text_offset: int = 0
+    path: str = ""
 
 
 class ElfFile:

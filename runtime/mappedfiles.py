@@ -7,8 +7,10 @@ from __future__ import annotations
 import os
 import time
 from collections import OrderedDict
+from dataclasses import field
 from typing import NamedTuple
 
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.host import HostError
 from pytrace.runtime.elf import ElfFile
 
@@ -17,7 +19,7 @@ MAX_OPEN = 128  # files that are kept open because nobody may find them again
 DELETED = " (deleted)"
 VDSO = "[vdso]"
 
-NameOfFile = tuple[bytes, int, int, str]  # build id (empty: unknown), device and inode (0: unknown), path
+NameOfFile = tuple[bytes, int, str]  # build id (empty: unknown), inode (0: unknown), path
 
 
 class Place(NamedTuple):
@@ -29,22 +31,21 @@ class Place(NamedTuple):
     parent: int = 0
 
 
+@dataclass(slots=True)
 class MappedFile:
-    """A file as it was named when it was mapped. `descriptor` is -1 unless it is kept open.
+    """A file as it was named when it was mapped.
 
-    `since` is the time (seconds since 1970) when it was first seen.
+    `descriptor` is -1 unless it is kept open. `since` is the time (seconds since 1970) when it was first seen,
+    `places` are where, `tried` those places at which it was looked for in vain.
     """
 
-    __slots__ = ("build_id", "descriptor", "inode", "path", "places", "since", "tried")
-
-    def __init__(self, build_id: bytes, inode: int, path: str) -> None:
-        self.build_id = build_id
-        self.inode = inode
-        self.path = path
-        self.descriptor = -1
-        self.places: tuple[Place, ...] = ()
-        self.tried: tuple[Place, ...] = ()  # the places at the last look for it
-        self.since = time.time()
+    build_id: bytes
+    inode: int
+    path: str
+    descriptor: int = -1
+    places: tuple[Place, ...] = ()
+    tried: tuple[Place, ...] = ()
+    since: float = field(default_factory=time.time)
 
     @property
     def shown(self) -> str:
@@ -115,7 +116,7 @@ class MappedFiles:
             return known
         number = self._numbers[name] = self._next
         self._next += 1
-        build_id, _, inode, path = name
+        build_id, inode, path = name
         file = MappedFile(build_id, inode, path)
         self._files[number] = name, file
         if path != VDSO:

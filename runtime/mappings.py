@@ -56,7 +56,7 @@ def read_mappings(pid: int, files: MappedFiles) -> list[Mapping] | None:
             continue
         path = os.fsdecode(match[6])
         inode = 0 if anonymous(path) else int(match[5])
-        number = files.number((b"", 0, inode, path), Place(pid, start, end))
+        number = files.number((b"", inode, path), Place(pid, start, end))
         found.append(Mapping(start, end, int(match[3], 16), number))
     return found
 
@@ -131,7 +131,7 @@ class MappingWatcher:
 
     def _running(self) -> list[int]:
         """The processes to look at, the last ones first as they are more likely to end soon."""
-        pids = sorted((int(name) for name in os.listdir("/proc") if name.isdecimal()))
+        pids = sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())
         return [pid for pid in pids if self._processes.wants(pid)]
 
     def _look(self, seconds: float) -> None:
@@ -185,7 +185,7 @@ class MappingWatcher:
             self._has_code(pid)
         process = self._processes.get(pid)
         place = Place(pid, start, start + length, process.parent if process else 0)
-        number = self._files.number((build_id, 0, inode, path), place)
+        number = self._files.number((build_id, inode, path), place)
         self._processes.map(pid, Mapping(start, start + length, offset, number))
 
 

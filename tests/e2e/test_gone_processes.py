@@ -71,7 +71,7 @@ def test_a_library_that_was_loaded_by_hand(program: Path, tmp_path: Path) -> Non
     (tmp_path / "plugin.c").write_text(PLUGIN)
     library = tmp_path / "plugin.so"
     subprocess.run(["cc", *FLAGS, "-shared", "-fPIC", "-o", library, tmp_path / "plugin.c"], check=True)
-    outputs, maps = observe(
+    _, maps = observe(
         f"uprobe:{program}:probed {{ @[ustack(perf, 3), pid] = count(); }}", workload(program, "library", library)
     )
     keys = [frames for frames, _ in maps["@"]]
@@ -127,3 +127,76 @@ def test_build_ids(program: Path) -> None:
     data = json.loads(document(next(o for o in outputs if o.kind == "map")))["data"]["@"]
     first = next(iter(data)).split("#")[0]
     assert re.fullmatch(rf"\n({build_id}0x[0-9a-f]+\n){{2}}", first)
+
+
+# ---------------------------------------------------------------- what is said of odd stacks
+
+
+def notes(outputs: list[Output]) -> list[str]:
+    """The notes, which come behind the maps."""
+    kinds = [o.kind for o in outputs]
+    assert "stack_note" not in kinds[: kinds.index("maps_follow")]
+    return [o.text for o in outputs if o.kind == "stack_note"]
+
+
+def test_whole_stacks_need_no_note(program: Path) -> None:
+    outputs, _ = observe(f"uprobe:{program}:probed {{ @[ustack(3)] = count(); }}", workload(program, "direct", count=2))
+    assert notes(outputs) == []
+
+
+@pytest.mark.tag("stack.capture")
+def test_threads_of_the_kernel_have_no_user_stack() -> None:
+    text = "tracepoint:sched:sched_switch /pid && curtask.flags & 0x200000/ { @[ustack, pid] = count(); exit(); }"
+    with trace(text) as t:
+        outputs = list(t.outputs())
+    (note,) = (o for o in outputs if o.kind == "stack_note")
+    assert re.fullmatch(r"NOTE: \d+ user stacks? (is|are) empty: kernel threads have none\n", note.text)
+    assert re.match(r'\{"type": "stack_note", "msg": "user stacks? .*", "count": \d+\}\n', document(note))
+
+
+def test_code_without_frame_pointers_is_named(tmp_path: Path) -> None:
+    program = build(tmp_path, "shortlived", "-O2", "-fomit-frame-pointer")
+    outputs, _ = observe(f"uprobe:{program}:probed {{ @[ustack] = count(); }}", workload(Path(program), "direct", count=3))
+    (note,) = [o for o in outputs if o.kind == "stack_note" and "cut short" in o.text]
+    assert note.text.startswith("NOTE: 3 user stacks are cut short: by code that keeps no frame pointers")
+    assert note.text.endswith(f": {program} (3)\n")
+    assert json.loads(document(note))["data"] == {"files": {program: 3}}
+
+
+def test_a_file_without_symbols_is_named(program: Path) -> None:
+    symbols = subprocess.run(["nm", program], check=True, capture_output=True, text=True).stdout
+    start = next(int(line.split()[0], 16) for line in symbols.splitlines() if line.endswith(" probed"))
+    subprocess.run(["strip", program], check=True)
+    outputs, _ = observe(
+        f"uprobe:{program}:{start:#x} {{ @[ustack(2)] = count(); }}",
+        workload(program, "direct", count=3),
+        unsafe=True,
+    )
+    (note,) = notes(outputs)
+    assert note == (
+        "NOTE: 6 addresses have no name: the file has no full symbol table (install its debug package): "
+        f"{program} (6)\n"
+    )
+
+
+# ---------------------------------------------------------------- modes
+
+
+@pytest.mark.tag("stack.raw")
+def test_raw_addresses(program: Path) -> None:
+    outputs, maps = observe(
+        f"uprobe:{program}:probed {{ @[ustack(raw, 2), ustack(perf, 2)] = count(); }}",
+        workload(program, "direct", count=2),
+    )
+    for raw, perf in maps["@"]:
+        assert list(raw) == [frame.split()[0] for frame in perf]
+    text = next(o.text for o in outputs if o.kind == "map")
+    assert re.match(r"@\[\n[0-9a-f]+\n[0-9a-f]+\n, \n\t[0-9a-f]+ probed\+0 ", text)
+
+
+@pytest.mark.tag("cfg.cache_user_symbols", "sym.resolve")
+@pytest.mark.parametrize("choice", ["PER_PID", "PER_PROGRAM", "NONE"])
+def test_names_do_not_depend_on_how_symbols_are_kept(program: Path, choice: str) -> None:
+    text = f"config = {{ cache_user_symbols = {choice} }} uprobe:{program}:probed {{ @[ustack(2), pid] = count(); }}"
+    outputs, _ = observe(text, workload(program, "direct", count=20))
+    assert [names[0] for names in stacks(outputs)] == ["probed"] * 20
