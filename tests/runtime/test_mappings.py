@@ -338,7 +338,7 @@ def test_a_library_from_memory(tmp_path: Path) -> None:
     )
     symbolizer = Symbolizer()
     symbolizer.watch()
-    command = [sys.executable, "-c", code, library]
+    command = [sys.executable, "-c", code, str(library)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         address = int(process.stdout.readline())
