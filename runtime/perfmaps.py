@@ -12,27 +12,28 @@ from collections import OrderedDict
 from pytrace.runtime.symboltable import SymbolTable
 
 MAX_PROCESSES = 256
-MAX_ROOTS = 64  # root directories of containers that are kept open
+MAX_FOLDERS = 64  # of containers that are kept open
 _STALE = 0.2  # seconds after which a file is looked at again
 
 UserSymbol = tuple[str, int, str]  # name, offset into it, file
 
 
 class _PerfMap:
-    """The map of one process. `root` is a descriptor of its root directory if that is not ours, else -1."""
+    """The map of one process. `folder` is a descriptor of its /tmp if that is not ours, else -1."""
 
     def __init__(self, pid: int) -> None:
-        self.root = -1
+        self.folder = -1
         self._own = _own_number(pid)
         self._places = [f"/tmp/perf-{pid}.map"]
         self._looked = 0.0
         self._state: tuple[int, int, int] | None = None
         self._table: SymbolTable | None = None
         with contextlib.suppress(OSError):
-            there, here = os.stat(f"/proc/{pid}/root"), os.stat("/")
+            there, here = os.stat(f"/proc/{pid}/root/tmp"), os.stat("/tmp")
             if self._own != pid or (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
-                self.root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_CLOEXEC)
-                self._places.insert(0, f"/proc/self/fd/{self.root}/tmp/perf-{self._own}.map")
+                # the folder itself: what a container has mounted cannot be reached from its root when it has ended
+                self.folder = os.open(f"/proc/{pid}/root/tmp", os.O_PATH | os.O_CLOEXEC)
+                self._places.insert(0, f"/proc/self/fd/{self.folder}/perf-{self._own}.map")
 
     def resolve(self, address: int) -> UserSymbol | None:
         """Name, offset and map of an address."""
@@ -58,10 +59,10 @@ class _PerfMap:
             return
 
     def close(self) -> None:
-        """Let go of the root directory."""
-        if self.root >= 0:
-            os.close(self.root)
-            self.root = -1
+        """Let go of the folder."""
+        if self.folder >= 0:
+            os.close(self.folder)
+            self.folder = -1
 
 
 class PerfMaps:
@@ -75,9 +76,9 @@ class PerfMaps:
         if pid in self._maps:
             return
         self._maps[pid] = _PerfMap(pid)
-        roots = [known for known in self._maps.values() if known.root >= 0]
-        if len(roots) > MAX_ROOTS:
-            roots[0].close()
+        folders = [known for known in self._maps.values() if known.folder >= 0]
+        if len(folders) > MAX_FOLDERS:
+            folders[0].close()
         if len(self._maps) > MAX_PROCESSES:
             self._maps.popitem(last=False)[1].close()
 

@@ -203,7 +203,7 @@ def test_code_made_at_run_time(tmp_path: Path) -> None:
 
 @pytest.mark.root
 @tag("sym.resolve")
-def test_code_made_at_run_time_in_a_container(tmp_path: Path) -> None:
+def test_code_made_at_run_time_in_a_container() -> None:
     """The process knows itself by another number, has a /tmp of its own, and is gone when it is asked for."""
     code = (
         "import ctypes, mmap, os\n"
@@ -212,21 +212,16 @@ def test_code_made_at_run_time_in_a_container(tmp_path: Path) -> None:
         "open(f'/tmp/perf-{os.getpid()}.map', 'w').write(f'{start:x} 40 in_container\\n')\n"
         "print(os.getpid(), start, flush=True); input()\n"
     )
-    (tmp_path / "code.py").write_text(code)
-    inside = f"mount -t tmpfs tmpfs /tmp && exec {sys.executable} /proc/self/fd/9"
+    inside = 'mount -t tmpfs tmpfs /tmp && exec "$0" -c "$1"'
     symbolizer = Symbolizer()
     symbolizer.watch()
     try:
-        with (tmp_path / "code.py").open() as source:
-            os.dup2(source.fileno(), 9)
-            process = subprocess.Popen(
-                ["unshare", "--pid", "--mount", "--fork", "--mount-proc", "sh", "-c", inside],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                pass_fds=(9,),
-            )
-            os.close(9)
+        process = subprocess.Popen(
+            ["unshare", "--pid", "--mount", "--fork", "--mount-proc", "sh", "-c", inside, sys.executable, code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         with process:
             assert process.stdout is not None
             own, start = map(int, process.stdout.readline().split())
