@@ -26,7 +26,6 @@ _OBJECTS = frozenset({_STT_OBJECT})
 _SYMBOL = struct.Struct("<IBBHQQ")
 _Raw = tuple[int, str, int]  # address, name, size
 _IS_FUNCTION = bytes(info & 15 in _FUNCTIONS for info in range(256))
-_U32 = (1 << 32) - 1
 _SMALL = 1 << 18  # bytes of names that are kept in memory
 DEBUG_ROOT = "/usr/lib/debug"
 
@@ -61,7 +60,7 @@ class FunctionTable:
 
     complete: bool
     starts: array[int] = field(default_factory=lambda: array("Q"))
-    sizes: array[int] = field(default_factory=lambda: array("I"))
+    sizes: array[int] = field(default_factory=lambda: array("Q"))
     names: array[int] = field(default_factory=lambda: array("I"))
     text: bytes | None = b""
     text_offset: int = 0
@@ -195,8 +194,10 @@ class ElfFile:
         data = data[: len(data) // _SYMBOL.size * _SYMBOL.size]
         words = array("Q", data)
         values, sizes = words[1::3], words[2::3]
-        chosen = compress(range(len(values)), data[4::24].translate(_IS_FUNCTION))
-        order = sorted([index for index in chosen if values[index]], key=values.__getitem__)
+        wanted = data[4::24].translate(_IS_FUNCTION)
+        # those without an address are defined elsewhere
+        chosen = compress(compress(range(len(values)), wanted), compress(values, wanted))
+        order = sorted(chosen, key=values.__getitem__)
         starts = array("Q", map(values.__getitem__, order))
         names = array("I", data)[0::6]
         found = FunctionTable(complete=table.type == _SHT_SYMTAB)
@@ -204,8 +205,8 @@ class ElfFile:
             first = bisect_left(starts, segment.address)
             last = bisect_left(starts, segment.address + segment.size)
             move = segment.offset - segment.address
-            found.starts.extend([start + move for start in starts[first:last]])
-            found.sizes.extend([min(sizes[index], _U32) for index in order[first:last]])
+            found.starts.extend([start + move for start in starts[first:last]] if move else starts[first:last])
+            found.sizes.extend(map(sizes.__getitem__, order[first:last]))
             found.names.extend(map(names.__getitem__, order[first:last]))
         strings = file.sections[table.link]
         found.path, found.text_offset = file.path, strings.offset

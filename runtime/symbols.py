@@ -11,11 +11,11 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Generic, TypeVar
 
 from pytrace.grammar.host import HostError
-from pytrace.runtime.elf import ET_EXEC, ElfFile, FunctionTable
+from pytrace.runtime.elf import ET_EXEC, ElfFile, FunctionTable, Segment
 from pytrace.runtime.images import EMPTY, Image, Mapping, Processes
 from pytrace.runtime.kernel import KernelSymbols
 from pytrace.runtime.mappedfiles import VDSO, MappedFile, MappedFiles
@@ -170,7 +170,8 @@ class Symbolizer:
 
     def _resolve(self, mapping: Mapping | None, address: int, pid: int) -> UserSymbol | None:
         if mapping is None:
-            return self._perf_maps.resolve(pid, address) or self._resolve_fallback(address)
+            known = self.processes.get(pid) is not None
+            return self._resolve_fallback(address) if known else self._resolve_unseen(address, pid)
         file = self.files.get(mapping.file)
         if file is None:
             return None
@@ -180,17 +181,27 @@ class Symbolizer:
         named = table.resolve(address - mapping.start + mapping.offset) if table else None
         return None if named is None else (*named, file.shown)
 
+    def _resolve_unseen(self, address: int, pid: int) -> UserSymbol | None:
+        return self._perf_maps.resolve(pid, address) or self._resolve_fallback(address)
+
     def _resolve_fallback(self, address: int) -> UserSymbol | None:
-        if not self._fallback:
-            return None
-        try:
-            with ElfFile(self._fallback) as file:
-                offset = file.file_offset(address) if file.type == ET_EXEC else None
-        except HostError:
+        segment = next((s for s in self._fixed if s.address <= address < s.address + s.size), None)
+        if segment is None:
             return None
         table = self._table_of_file(self._fallback)
-        found = table.resolve(offset) if table and offset is not None else None
+        found = table.resolve(address - segment.address + segment.offset) if table else None
         return None if found is None else (*found, self._fallback)
+
+    @cached_property
+    def _fixed(self) -> tuple[Segment, ...]:
+        """The segments of the fallback, if it is an executable that is not relocated."""
+        if not self._fallback:
+            return ()
+        try:
+            with ElfFile(self._fallback) as file:
+                return file.segments if file.type == ET_EXEC else ()
+        except HostError:
+            return ()
 
     # ------------------------------------------------------------ why there is no name
 

@@ -1,4 +1,4 @@
-"""The functions of one file by position, kept small: 16 bytes for each, and the names as the file has them."""
+"""The functions of one file by position, kept small: 20 bytes for each, and the names as the file has them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytrace.runtime.elf import ElfFile, FunctionTable
 
 _LOOK_BACK = 16  # symbols that may lie between an address and the start of its function
 _NAMES = 4096  # names of one table that are kept as text
-_U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
+_U64 = (1 << 64) - 1
 _PIECE = 256  # bytes that are read for a name at a time
 
 
@@ -43,7 +43,7 @@ class SymbolTable:
         table, text = FunctionTable(complete=True), bytearray()
         for start, size, name in sorted(functions, key=lambda function: function[0]):
             table.starts.append(start)
-            table.sizes.append(min(size, _U32))
+            table.sizes.append(size)
             table.names.append(len(text))
             text += name + b"\0"
         table.text = bytes(text)
@@ -63,7 +63,7 @@ class SymbolTable:
                     functions.append((int(parts[0], 16), int(parts[1], 16), parts[2].rstrip(b"\n")))
                 except (ValueError, IndexError):  # a line that is just being written
                     continue
-        return cls.of_functions(f for f in functions if 0 <= f[0] <= _U64 and f[1] >= 0)
+        return cls.of_functions(f for f in functions if 0 <= min(f[:2]) and max(f[:2]) <= _U64)
 
     def __len__(self) -> int:
         return len(self._starts)
