@@ -35,7 +35,7 @@ _TEXTS = {
         "address has", "addresses have", "no name: the file has no full symbol table", "install its debug package",
     ),
     "unnamed": ("address has", "addresses have", "no name: no function of the file is there", ""),
-    "cut": ("user stack is", "user stacks are", "cut short: by code that keeps no frame pointers", ""),
+    "cut": ("user stack is", "user stacks are", "cut short by code that keeps no frame pointers", ""),
 }  # fmt: skip
 
 Symbols = Sequence[tuple[str, int, str] | None]

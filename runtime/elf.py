@@ -216,9 +216,23 @@ class ElfFile:
 
     def _with_debug_file(self) -> Iterator[ElfFile]:
         yield self
-        if self.section(".symtab") is None and (path := self.debug_file()) is not None:
+        if self.section(".symtab") is not None:
+            return
+        if (path := self.debug_file()) is not None:
             with ElfFile(path) as debug:
                 yield debug
+        elif (section := self.section(".gnu_debugdata")) is not None and (inner := self._embedded(section)):
+            yield inner
+
+    def _embedded(self, section: Section) -> ElfFile | None:
+        """The symbols that Fedora leaves in stripped files, as a compressed file of their own (GDB's manual,
+        "MiniDebugInfo"); None if it is damaged."""
+        import lzma
+
+        try:
+            return ElfFile(self.path, lzma.decompress(self.contents(section)))
+        except (lzma.LZMAError, HostError):
+            return None
 
     def _tables(self) -> list[Section]:
         return [s for s in self.sections if s.type in (_SHT_SYMTAB, _SHT_DYNSYM) and s.size]

@@ -179,7 +179,7 @@ class MappingWatcher:
             build_id = data[36 : 36 + data[32]]
         else:
             inode = _INODE.unpack_from(data, 32)[2]
-        path = os.fsdecode(data[_PATH:-_STAMP.size].split(b"\0", 1)[0])
+        path = os.fsdecode(data[_PATH : -_STAMP.size].split(b"\0", 1)[0])
         if anonymous(path):
             inode = 0
             self._has_code(pid)

@@ -41,12 +41,12 @@ def test_empty_stacks(notes: StackNotes, kind: Stack, pid: int, text: str) -> No
 def test_a_stack_that_is_shown_again_counts_once(notes: StackNotes) -> None:
     for pid in (7, 8, 7):
         notes.stack(USER, pid, (), ())
-    assert said(notes) == [
-        "NOTE: 2 user stacks are empty: the process was starting, ending or could not be read\n"
-    ]
+    assert said(notes) == ["NOTE: 2 user stacks are empty: the process was starting, ending or could not be read\n"]
 
 
-@pytest.mark.parametrize("last", ["_start", "clone3", "start_thread", "__libc_start_main@@GLIBC_2.34", "runtime.goexit.abi0"])
+@pytest.mark.parametrize(
+    "last", ["_start", "clone3", "start_thread", "__libc_start_main@@GLIBC_2.34", "runtime.goexit.abi0"]
+)
 def test_stacks_that_reach_the_beginning_are_whole(notes: StackNotes, last: str) -> None:
     notes.stack(USER, 7, (1, 2), (symbol("f"), symbol(last)))
     notes.stack(USER, 7, (1, 2, 0x99), (symbol("f"), symbol(last), None))
@@ -65,7 +65,7 @@ def test_cut_stacks_name_the_file_where_the_walk_went_astray(notes: StackNotes) 
     (note,) = notes.notes()
     assert note.count == 2
     assert note.files == {"/lib/libx.so": 1, "/lib/liby.so": 1}
-    assert note.message.startswith("user stacks are cut short: by code that keeps no frame pointers")
+    assert note.message.startswith("user stacks are cut short by code that keeps no frame pointers")
 
 
 def test_addresses_without_names(notes: StackNotes) -> None:

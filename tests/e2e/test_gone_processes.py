@@ -156,9 +156,11 @@ def test_threads_of_the_kernel_have_no_user_stack() -> None:
 
 def test_code_without_frame_pointers_is_named(tmp_path: Path) -> None:
     program = build(tmp_path, "shortlived", "-O2", "-fomit-frame-pointer")
-    outputs, _ = observe(f"uprobe:{program}:probed {{ @[ustack] = count(); }}", workload(Path(program), "direct", count=3))
+    outputs, _ = observe(
+        f"uprobe:{program}:probed {{ @[ustack] = count(); }}", workload(Path(program), "direct", count=3)
+    )
     (note,) = [o for o in outputs if o.kind == "stack_note" and "cut short" in o.text]
-    assert note.text.startswith("NOTE: 3 user stacks are cut short: by code that keeps no frame pointers")
+    assert note.text.startswith("NOTE: 3 user stacks are cut short by code that keeps no frame pointers")
     assert note.text.endswith(f": {program} (3)\n")
     assert json.loads(document(note))["data"] == {"files": {program: 3}}
 

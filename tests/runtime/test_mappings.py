@@ -169,7 +169,14 @@ def test_few_files_are_held(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("path", "is_memory"),
-    [("", True), ("//anon", True), ("[heap]", True), ("/memfd:jit (deleted)", True), ("/bin/true", False), ("[vdso]", False)],
+    [
+        ("", True),
+        ("//anon", True),
+        ("[heap]", True),
+        ("/memfd:jit (deleted)", True),
+        ("/bin/true", False),
+        ("[vdso]", False),
+    ],
 )
 def test_memory_without_a_file(path: str, is_memory: bool) -> None:
     assert anonymous(path) is is_memory
