@@ -37,15 +37,15 @@ class LiveSession:
     def handle(self, records: Sequence[bytes]) -> None:
         """Act on a batch of records; after an `exit` what is left of its phase is discarded."""
         handlers, take = self._handlers, self.take
-        for number, record in enumerate(records):
-            if not number % UPDATE_EVERY:
-                self.services.update()
-            if self.exiting:
-                return
-            action, decode, feature = handlers[int.from_bytes(record[:8], "little")]
-            output = feature.handle(action, decode(record), self)
-            if output is not None:
-                take(output)
+        for start in range(0, len(records), UPDATE_EVERY):
+            self.services.update()
+            for record in records[start : start + UPDATE_EVERY]:
+                if self.exiting:
+                    return
+                action, decode, feature = handlers[int.from_bytes(record[:8], "little")]
+                output = feature.handle(action, decode(record), self)
+                if output is not None:
+                    take(output)
 
     def discard(self) -> None:
         """Throw away what is still in the ring: events behind an `exit` are not shown."""

@@ -78,8 +78,10 @@ class StackNotes:
     def stack(self, kind: Stack, pid: int, frames: Sequence[int], symbols: Symbols) -> None:
         """Look at one stack. `symbols` are the names of a user stack's frames."""
         key = hash((kind.user, pid, tuple(frames)))
-        if key in self._seen or len(self._seen) >= MAX_STACKS:
+        if key in self._seen:
             return
+        if len(self._seen) >= MAX_STACKS:
+            self._seen.clear()
         self._seen.add(key)
         if not frames:
             self._count(self._why_empty(kind, pid))

@@ -14,6 +14,7 @@ import pytest
 from pytrace.api import trace
 from pytrace.grammar.spec import Output
 from pytrace.printer import document
+from pytrace.runtime import mappings
 from tests.e2e.workloads import build, observe
 
 pytestmark = pytest.mark.root
@@ -127,6 +128,37 @@ def test_build_ids(program: Path) -> None:
     data = json.loads(document(next(o for o in outputs if o.kind == "map")))["data"]["@"]
     first = next(iter(data)).split("#")[0]
     assert re.fullmatch(rf"\n({build_id}0x[0-9a-f]+\n){{2}}", first)
+
+
+@pytest.mark.tag("sym.resolve")
+def test_the_one_process_of_a_trace_that_has_ended(program: Path) -> None:
+    """With -p: it ran before, executes the program while it is traced, and is gone when its stack is shown."""
+    command = ["sh", "-c", f"read go; exec {program} 0 direct"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        outputs, _ = observe(
+            f"uprobe:{program}:probed {{ @[ustack, pid] = count(); }}",
+            lambda: process.communicate(b"\n"),
+            pid=process.pid,
+        )
+    assert [names[:2] for names in stacks(outputs)] == [["probed", "called"]]
+
+
+def test_lost_records_of_mappings_are_told(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mappings, "_PAGES", 1)
+    monkeypatch.setattr(mappings, "_FEWEST_PAGES", 1)
+    with trace(f"uprobe:{program}:probed {{ @[ustack, pid] = count(); }}") as t:
+        t.tracer.attach()
+        workload(program, "direct", count=100)()
+        t.stop()
+        t.session.services.update()
+        workload(program, "direct", count=2)()  # the kernel tells of a loss with the next record that has room
+        outputs = list(t.outputs())
+        lost = t.losses.mappings
+    assert lost
+    (said,) = (o for o in outputs if o.kind == "losses")
+    assert f"WARNING: {lost} records of what processes map were lost: addresses may have no names\n" in said.text
+    assert json.loads(document(said))["data"]["mappings"] == lost
+    assert any("no name: the process was gone before its mappings were known" in note for note in notes(outputs))
 
 
 # ---------------------------------------------------------------- what is said of odd stacks
