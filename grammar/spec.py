@@ -21,7 +21,7 @@ from pytrace.grammar.nodes import Call, Expr, Identifier, Map, MapElement
 from pytrace.grammar.plan import Action as ActionRecord
 from pytrace.grammar.plan import Attach
 from pytrace.grammar.source import Span
-from pytrace.grammar.types import NONE, UINT64, Aggregate, Member, Opaque, Space, Type
+from pytrace.grammar.types import NONE, UINT64, Aggregate, Member, Opaque, Space, Stack, Type
 
 if TYPE_CHECKING:
     import re
@@ -334,6 +334,7 @@ class ValueKind(Feature):
 
     size: ClassVar[int] = 8
     align: ClassVar[int] = 8
+    user_addresses: ClassVar[bool] = False  # its values name places in processes, which may be gone by then
 
     def type_named(self) -> Type:
         """The type that this name stands for in the source."""
@@ -454,6 +455,14 @@ class Services(Protocol):
 
     def user_symbol(self, address: int, pid: int, probe: int = 0) -> tuple[str, int, str] | None:
         """Name, offset and file of the user function that an address of a process is in."""
+        ...
+
+    def stack_symbols(self, kind: Stack, pid: int, frames: Sequence[int]) -> Sequence[tuple[str, int, str] | None]:
+        """Like `user_symbol`, for the frames of one stack, which belong together.
+
+        It is told of every stack that is shown, kernel stacks and empty ones included, so that it can count
+        those that are odd; only those of user stacks have symbols.
+        """
         ...
 
     def boot_time(self) -> int:

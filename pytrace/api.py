@@ -32,15 +32,17 @@ class Losses:
     """What a trace could not do or show.
 
     `events`: records that found the ring buffer full. `updates`: by map, updates refused because it was full.
-    `missed`: by probe, hits at which the program could not run.
+    `missed`: by probe, hits at which the program could not run. `mappings`: records of what processes map that
+    were lost, so that addresses may lack names.
     """
 
     events: int = 0
     updates: Mapping[str, int] = field(default_factory=dict)
     missed: Mapping[str, int] = field(default_factory=dict)
+    mappings: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.events or any(self.updates.values()) or any(self.missed.values()))
+        return bool(self.events or self.mappings or any(self.updates.values()) or any(self.missed.values()))
 
 
 def trace(
@@ -111,6 +113,8 @@ class Trace:
         )  # fmt: skip
         self.session = LiveSession(self.plan, self.tracer, REGISTRY, self._queue.append, options.values)
         self.tracer.load()
+        self.session.services.watch(options.pid)
+        self.tracer.also_wake(self.session.services.descriptors)
 
     def _has_semaphores(self) -> bool:
         places = (a for p in self.plan.programs for a in p.attach)
@@ -127,6 +131,8 @@ class Trace:
             self._child.close()
         if self._target is not None:
             self._target.close()
+        if hasattr(self, "session"):
+            self.session.services.close()
         if hasattr(self, "tracer"):
             self.tracer.close(wait)
 
@@ -215,6 +221,7 @@ class Trace:
         if self.plan.config.print_maps_on_exit:
             for spec in self.plan.user_maps:
                 yield self.session.map_output(spec.name)
+        yield from self._stack_notes()
         yield from self._loss_summary()
 
     def _walk(self) -> Iterator[Output]:
@@ -256,6 +263,7 @@ class Trace:
             over = self._over()
             count = self.tracer.poll(0 if on_demand or over else POLL_MS, self.session.handle)
             self._run_signal_probes()
+            self.session.services.update()
             yield from self._taken()
             if self.session.exiting or self._stopped or (not count and (on_demand or over)):
                 return
@@ -302,10 +310,19 @@ class Trace:
             most = self.plan.map(name).max_entries
             lines.append(f"{name}: {count} updates lost because the map was full ({most} entries)")
         lines += [f"{name}: missed {count} times" for name, count in losses.missed.items()]
+        if losses.mappings:
+            lines.append(f"{losses.mappings} records of what processes map were lost: addresses may have no names")
         if lines:
             fields = {"events": losses.events, "updates": dict(losses.updates), "missed": dict(losses.missed)}
+            fields |= {"mappings": losses.mappings} if losses.mappings else {}
             text = "".join(f"WARNING: {line}\n" for line in lines)
             yield Output("losses", text, fields, error=True)
+
+    def _stack_notes(self) -> Iterator[Output]:
+        """Why stacks that were shown are empty, cut or without names; a document for each reason."""
+        for note in self.session.services.stack_notes():
+            data = {"files": note.files} if note.files else None
+            yield Output("stack_note", note.text, data, fields={"msg": note.message, "count": note.count}, error=True)
 
     # ---- results
 
@@ -320,4 +337,4 @@ class Trace:
         counted = self.tracer.losses()
         names = [spec.name for spec in self.plan.maps if spec.name]
         updates = {name: n for name, n in zip(names, counted.refused, strict=False) if n}
-        return Losses(counted.events, updates, counted.missed)
+        return Losses(counted.events, updates, counted.missed, self.session.services.lost_mappings)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 FULL_BUFFER = 1 << 16  # bytes that are gathered at most
 
 # what --no-warnings hides
-WARNINGS = frozenset({"warnf", "helper_error", "runtime_error"})
+WARNINGS = frozenset({"warnf", "helper_error", "runtime_error", "stack_note"})
 
 STDOUT, STDERR = 1, 2
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from pytrace.grammar.config import Config
+from pytrace.grammar.layout import Layout
 from pytrace.grammar.plan import Plan, UprobeAttach
+from pytrace.grammar.spec import REGISTRY
+from pytrace.grammar.types import Opaque, Stack
 from pytrace.runtime import clocks
 from pytrace.runtime.symbols import Symbolizer
+from pytrace.stacknotes import Note, StackNotes
 
 
 class LiveServices:
@@ -15,6 +20,8 @@ class LiveServices:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self.watching = False
+        self.unwatched = ""  # why the mappings of processes cannot be watched
 
     @property
     def config(self) -> Config:
@@ -32,6 +39,50 @@ class LiveServices:
         )
 
     @cached_property
+    def notes(self) -> StackNotes:
+        """What is odd about the stacks that were shown."""
+        return StackNotes(self.symbolizer.explain, self.symbolizer.kernel_thread)
+
+    def watch(self, pid: int | None) -> None:
+        """If the program shows addresses of processes: note from now on what they (or the one of `-p`) map."""
+        if any(map(_user_addresses, _layouts(self._plan))):
+            self.watching = True
+            try:
+                self.symbolizer.watch(pid or 0)
+            except OSError as error:
+                self.unwatched = error.strerror or str(error)
+
+    def update(self) -> None:
+        """Take in what processes have mapped meanwhile."""
+        if self.watching:
+            self.symbolizer.update()
+
+    @property
+    def descriptors(self) -> list[int]:
+        """Readable when `update` should not wait for the next tick."""
+        return self.symbolizer.descriptors if self.watching else []
+
+    @property
+    def lost_mappings(self) -> int:
+        """Records of what processes map that were lost, so far."""
+        return self.symbolizer.lost if self.watching else 0
+
+    def stack_notes(self) -> Iterator[Note]:
+        """Why stacks that were shown are empty, cut or without names."""
+        if "notes" not in self.__dict__:
+            return
+        yield from self.notes.notes()
+        if self.unwatched:
+            yield Note(0, f"what processes map could not be watched: {self.unwatched}", {})
+        if forgotten := self.symbolizer.processes.forgotten:
+            yield Note(forgotten, "processes were forgotten: too many have ended since", {})
+
+    def close(self) -> None:
+        """Stop watching."""
+        if "symbolizer" in self.__dict__:
+            self.symbolizer.close()
+
+    @cached_property
     def clocks(self) -> clocks.Clocks:
         """How the kernel's clocks relate."""
         return clocks.measure()
@@ -44,6 +95,12 @@ class LiveServices:
         """See Services."""
         return self.symbolizer.user(address, pid)
 
+    def stack_symbols(self, kind: Stack, pid: int, frames: Sequence[int]) -> Sequence[tuple[str, int, str] | None]:
+        """See Services."""
+        symbols = self.symbolizer.user_stack(frames, pid) if kind.user and frames else ()
+        self.notes.stack(kind, pid, frames, symbols)
+        return symbols
+
     def boot_time(self) -> int:
         """See Services."""
         return self.clocks.realtime
@@ -51,3 +108,21 @@ class LiveServices:
     def tai_offset(self) -> int:
         """See Services."""
         return self.clocks.tai
+
+
+def _layouts(plan: Plan) -> Iterator[Layout]:
+    for action in plan.actions:
+        yield from action.fields
+    for spec in plan.maps:
+        yield from (spec.key, spec.value)
+
+
+def _user_addresses(layout: Layout) -> bool:
+    """Whether values of a layout hold addresses of processes that are shown by name."""
+    match layout.type:
+        case Stack(user=user, mode=mode):
+            return user and mode in ("bpftrace", "perf")
+        case Opaque(feature=name):
+            return name in REGISTRY.kinds and REGISTRY.kinds[name].user_addresses
+        case _:
+            return any(_user_addresses(part.layout) for part in layout.parts)

@@ -13,6 +13,7 @@ from pytrace.runtime.tracer import Tracer
 from pytrace.services import LiveServices
 
 Take = Callable[[Output], None]
+UPDATE_EVERY = 1024  # records that are shown before looking at what processes have mapped meanwhile
 
 
 class LiveSession:
@@ -36,13 +37,15 @@ class LiveSession:
     def handle(self, records: Sequence[bytes]) -> None:
         """Act on a batch of records; after an `exit` what is left of its phase is discarded."""
         handlers, take = self._handlers, self.take
-        for record in records:
-            if self.exiting:
-                return
-            action, decode, feature = handlers[int.from_bytes(record[:8], "little")]
-            output = feature.handle(action, decode(record), self)
-            if output is not None:
-                take(output)
+        for start in range(0, len(records), UPDATE_EVERY):
+            self.services.update()
+            for record in records[start : start + UPDATE_EVERY]:
+                if self.exiting:
+                    return
+                action, decode, feature = handlers[int.from_bytes(record[:8], "little")]
+                output = feature.handle(action, decode(record), self)
+                if output is not None:
+                    take(output)
 
     def discard(self) -> None:
         """Throw away what is still in the ring: events behind an `exit` are not shown."""
@@ -68,6 +71,7 @@ class LiveSession:
 
     def snapshot(self, spec: MapSpec) -> MapSnapshot:
         """A map as it is now."""
+        self.services.update()
         return MapSnapshot(spec, self.tracer.read_map(spec), self.registry, self.services)
 
     def map_output(self, name: str, top: int = 0, divisor: int = 0) -> Output:

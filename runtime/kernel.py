@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pytrace.runtime.tracefs import Tracefs
 KALLSYMS = "/proc/kallsyms"
 _FILTER = "available_filter_functions"
 _TEXT = frozenset(b"tTwW")
+_LOWEST = 1 << 63  # of the kernel's addresses
 
 
 class KernelSymbols:
@@ -44,7 +46,10 @@ class KernelSymbols:
         lines = self._data.split(b"\n")
         if not lines[-1]:
             lines.pop()
-        addresses = array("Q", [int(line[: line.index(b" ")], 16) for line in lines])
+        # every address has 16 digits, highest first
+        addresses = array("Q", bytes.fromhex(b"".join([line[:16] for line in lines]).decode()))
+        if sys.byteorder == "little":
+            addresses.byteswap()
         starts = array("I", accumulate((len(line) + 1 for line in lines[:-1]), initial=0) if lines else [])
         if any(a > b for a, b in pairwise(addresses)):
             # stable, so that of symbols with one address the first stays first
@@ -74,9 +79,11 @@ class KernelSymbols:
         Of several names for one address it is the first, like in the kernel's own messages
         (kernel/kallsyms.c).
         """
+        if address < _LOWEST:  # symbols below are offsets into the memory of a CPU
+            return None
         addresses, starts = self._table
         index = bisect_right(addresses, address) - 1
-        if index < 0 or not addresses[index]:
+        if index < 0 or addresses[index] < _LOWEST:
             return None
         while index and addresses[index - 1] == addresses[index]:
             index -= 1

@@ -26,16 +26,20 @@ TICK_MS = 100
 
 
 class Waiter:
-    """Waits until something is there: `watch` (pidfds, …) and `wake` end a wait once, `always` whenever it is
-    readable."""
+    """Waits until something is there: `once` (pidfds, …) and `wake` end a wait once, `always` and what `watch` adds
+    whenever it is readable."""
 
-    def __init__(self, watch: Iterable[int] = (), always: Iterable[int] = ()) -> None:
+    def __init__(self, once: Iterable[int] = (), always: Iterable[int] = ()) -> None:
         self._waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll = select.epoll()
-        for descriptor in always:
-            self._poll.register(descriptor, select.EPOLLIN)
-        for descriptor in (self._waker, *watch):
+        self.watch(always)
+        for descriptor in (self._waker, *once):
             self._poll.register(descriptor, select.EPOLLIN | select.EPOLLONESHOT)
+
+    def watch(self, descriptors: Iterable[int]) -> None:
+        """Let these end a wait every time they become readable."""
+        for descriptor in descriptors:
+            self._poll.register(descriptor, select.EPOLLIN)
 
     def wait(self, seconds: float) -> bool:
         """Wait at most so long; whether something ended the wait."""
@@ -129,6 +133,10 @@ class RingReader:
             position += (length + _HEADER + 7) & ~7
         self._consumed[0] = position
         return records
+
+    def watch(self, descriptors: Iterable[int]) -> None:
+        """Let these end a wait every time they become readable."""
+        self._waiter.watch(descriptors)
 
     def wake(self) -> None:
         """End a wait that is going on or the next one; may be called by a signal handler."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 import struct
+import time
 
 from pytrace.grammar.data import dataclass
 
@@ -20,6 +22,11 @@ PERF_TYPE_SOFTWARE, PERF_TYPE_TRACEPOINT, PERF_TYPE_BREAKPOINT = 1, 2, 5
 _ATTR_SIZE = 112  # PERF_ATTR_SIZE_VER5, Linux 4.1: enough for all that is used here
 _DISABLED, _INHERIT, _FREQUENCY, _INHERIT_THREAD = 1 << 0, 1 << 1, 1 << 10, 1 << 35
 _FD_CLOEXEC = 1 << 3
+_COUNT_SW_DUMMY = 9
+_SAMPLE_TID, _SAMPLE_TIME = 1 << 1, 1 << 2
+# mmap, comm, task, watermark, sample_id_all, mmap2, comm_exec, use_clockid
+_MAPPING_FLAGS = _DISABLED | 1 << 8 | 1 << 9 | 1 << 13 | 1 << 14 | 1 << 18 | 1 << 23 | 1 << 24 | 1 << 25
+_BUILD_ID = 1 << 34
 
 # include/uapi/linux/bpf.h
 _BPF_PROG_LOAD, _BPF_OBJ_PIN, _BPF_LINK_CREATE, _BPF_ITER_CREATE = 5, 6, 28, 33
@@ -60,6 +67,29 @@ def perf_event_open(attr: PerfAttr, pid: int, cpu: int) -> int:
     struct.pack_into("=IQQ", raw, 52, attr.breakpoint, attr.config1, attr.config2)
     buffer = (ctypes.c_char * _ATTR_SIZE).from_buffer(raw)
     return _checked(_libc.syscall(_PERF_EVENT_OPEN, buffer, pid, cpu, -1, ctypes.c_ulong(_FD_CLOEXEC)))
+
+
+def open_mapping_event(cpu: int, watermark: int) -> int:
+    """A disabled perf event that counts nothing and tells of every executable mapping, fork, exec and exit on a
+    CPU; raises OSError. It becomes readable when `watermark` bytes wait in its ring.
+
+    Records end with the ids of the thread and the time by CLOCK_MONOTONIC. Mappings come with the build ids of
+    their files where the kernel can (Linux 5.12), else with device and inode.
+    """
+    flags = [_MAPPING_FLAGS | _BUILD_ID, _MAPPING_FLAGS]
+    while True:
+        raw = bytearray(_ATTR_SIZE)
+        sample = _SAMPLE_TID | _SAMPLE_TIME
+        struct.pack_into("=IIQQQQQ", raw, 0, PERF_TYPE_SOFTWARE, _ATTR_SIZE, _COUNT_SW_DUMMY, 0, sample, 0, 0)
+        struct.pack_into("=QI", raw, 40, flags[0], watermark)
+        struct.pack_into("=i", raw, 92, time.CLOCK_MONOTONIC)
+        buffer = (ctypes.c_char * _ATTR_SIZE).from_buffer(raw)
+        try:
+            return _checked(_libc.syscall(_PERF_EVENT_OPEN, buffer, -1, cpu, -1, ctypes.c_ulong(_FD_CLOEXEC)))
+        except OSError as error:
+            if error.errno != errno.EINVAL or len(flags) == 1:
+                raise
+            del flags[0]
 
 
 def bpf_link_create(program: int, attach_type: int, rest: bytes) -> int:

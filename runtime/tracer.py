@@ -181,6 +181,12 @@ class Tracer:
         for path in self.pins:
             os.unlink(path)
 
+    def also_wake(self, descriptors: list[int]) -> None:
+        """Let `poll` end its wait whenever one of these becomes readable."""
+        waiting = self._ring or self._waiter
+        if waiting:
+            waiting.watch(descriptors)
+
     def wake(self) -> None:
         """End the wait of `poll`; for signal handlers."""
         waiting = self._ring or self._waiter

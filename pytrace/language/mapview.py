@@ -53,6 +53,7 @@ class MapSnapshot:
         if not spec.scalar:
             self._sort(rows)
         self._rows = rows
+        self._label_cache: tuple[int, list[str]] | None = None
 
     def _sort(self, rows: list[tuple[bytes, Any]]) -> None:
         order = self._view.order
@@ -71,12 +72,13 @@ class MapSnapshot:
         `top` keeps only the last that many elements, `divisor` divides the numbers; 0 means off.
         """
         name, view, divisor = self.spec.name, self._view, max(divisor, 1)
-        show, key_text = view.text, self._keys()
+        show = view.text
         form = "{}{}:\n{}\n" if view.picture else "{}{}: {}\n"
         if self.spec.scalar:
             return "".join(form.format(name, "", show(value, divisor)) for _, value in self._rows)
         fill = form.format
-        return "".join([fill(name, f"[{key_text(key)}]", show(value, divisor)) for key, value in self._shown(top)])
+        rows = zip(self._labels(top), self._shown(top), strict=True)
+        return "".join([fill(name, f"[{key}]", show(value, divisor)) for key, (_, value) in rows])
 
     def json(self, top: int = 0, divisor: int = 0) -> dict[str, Any] | None:
         """The `data` of the map's JSON document (its `type` is `document`); None when there is none."""
@@ -86,10 +88,9 @@ class MapSnapshot:
             return {self.spec.name: {}} if self.document == "stats" else None
         if self.spec.scalar:
             return {self.spec.name: show(self._rows[0][1], divisor)}
-        key_text = self._keys()
         elements: dict[str, Any] = {}
-        for key, value in self._shown(top):
-            label = clean(key_text(key))
+        for key, (_, value) in zip(self._labels(top), self._shown(top), strict=True):
+            label = clean(key)
             short = label.replace(" ", "")
             elements[_unused(short, elements)] = show(value, divisor)
         return {self.spec.name: elements}
@@ -118,15 +119,15 @@ class MapSnapshot:
             found[key] = python(value)
         return found
 
-    def _keys(self) -> Callable[[bytes], str]:
-        """Raw key → the text between the brackets; one outer pair of parentheses is dropped."""
-        read, show = _reader(self.spec.key), self._key_text
-
-        def text(raw: bytes) -> str:
-            shown = show(read(raw))
-            return shown[1:-1] if shown[:1] == "(" and shown[-1:] == ")" else shown
-
-        return text
+    def _labels(self, top: int) -> list[str]:
+        """The texts between the brackets, made once for text and JSON (stacks take long); one outer pair of
+        parentheses is dropped."""
+        if self._label_cache is None or self._label_cache[0] != top:
+            read, show = _reader(self.spec.key), self._key_text
+            texts = [show(read(raw)) for raw, _ in self._shown(top)]
+            labels = [text[1:-1] if text[:1] == "(" and text[-1:] == ")" else text for text in texts]
+            self._label_cache = top, labels
+        return self._label_cache[1]
 
 
 def _unused(key: Any, taken: dict[Any, Any]) -> Any:

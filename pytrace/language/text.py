@@ -111,30 +111,32 @@ def frame_lines(kind: Stack, value: tuple[int, tuple[int, ...] | bytes], service
     pid, frames = value
     if isinstance(frames, bytes):
         return [_build_id_line(frames[i : i + 32]) for i in range(0, len(frames), 32)]
-    lines = []
-    for address in frames:
-        if address == UNWIND_FAILURE:
-            lines.append(f"{FRAME_INDENT}<unwind failure>")
-            break
-        lines.append(_frame_line(kind, address, pid, services))
-    return lines
-
-
-def _frame_line(kind: Stack, address: int, pid: int, services: Services) -> str:
+    failed = UNWIND_FAILURE in frames
+    if failed:
+        frames = frames[: frames.index(UNWIND_FAILURE)]
     if kind.mode == "raw":
-        return f"{address:x}"
-    symbol, module = f"0x{address:x}", " ([unknown])" if kind.user else ""
-    if kind.user:
-        user = services.user_symbol(address, pid)
-        if user is not None:
-            symbol, module = f"{user[0]}+{user[1]}", f" ({user[2]})"
+        lines = [f"{address:x}" for address in frames]
+    elif kind.user:
+        symbols = services.stack_symbols(kind, pid, frames)
+        lines = [_user_line(kind, *frame) for frame in zip(frames, symbols, strict=True)]
     else:
-        kernel = services.kernel_symbol(address)
-        if kernel is not None:
-            symbol = f"{kernel[0]}+{kernel[1]}"
+        lines = [_kernel_line(kind, address, services) for address in frames]
+    if not frames and not (kind.user and kind.mode != "raw"):
+        services.stack_symbols(kind, pid, frames)
+    return [*lines, f"{FRAME_INDENT}<unwind failure>"] if failed else lines
+
+
+def _user_line(kind: Stack, address: int, symbol: tuple[str, int, str] | None) -> str:
+    name = f"{symbol[0]}+{symbol[1]}" if symbol else f"0x{address:x}"
     if kind.mode == "perf":
-        return f"\t{address:x} {symbol}{module}"
-    return f"{FRAME_INDENT}{symbol}"
+        return f"\t{address:x} {name} ({symbol[2] if symbol else '[unknown]'})"
+    return f"{FRAME_INDENT}{name}"
+
+
+def _kernel_line(kind: Stack, address: int, services: Services) -> str:
+    symbol = services.kernel_symbol(address)
+    name = f"{symbol[0]}+{symbol[1]}" if symbol else f"0x{address:x}"
+    return f"\t{address:x} {name}" if kind.mode == "perf" else f"{FRAME_INDENT}{name}"
 
 
 def _build_id_line(entry: bytes) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from pytrace.grammar.config import Config
 from pytrace.grammar.layout import Layout, Part
 from pytrace.grammar.spec import Output, Services
-from pytrace.grammar.types import Array, Record, Tuple, Type, offsets_of
+from pytrace.grammar.types import Array, Record, Stack, Tuple, Type, offsets_of
 
 
 @dataclass
@@ -30,6 +30,9 @@ class FakeServices:
 
     def user_symbol(self, address: int, pid: int, probe: int = 0) -> tuple[str, int, str] | None:
         return self.user.get((pid, address))
+
+    def stack_symbols(self, kind: Stack, pid: int, frames: Sequence[int]) -> list[tuple[str, int, str] | None]:
+        return [self.user_symbol(address, pid) for address in frames]
 
     def boot_time(self) -> int:
         return self.boot

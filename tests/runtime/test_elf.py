@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import subprocess
 from pathlib import Path
@@ -85,6 +86,22 @@ def test_stripped_files_take_their_symbols_from_a_debug_file(tmp_path: Path) -> 
     with ElfFile(path) as file:
         assert file.debug_file() is None
         assert "hidden" not in {s.name for s in file.symbols()}
+
+
+@needs_gcc
+@pytest.mark.parametrize("damaged", [False, True])
+def test_stripped_files_with_their_symbols_compressed_in_them(tmp_path: Path, damaged: bool) -> None:
+    path, inner = build(tmp_path), tmp_path / "inner"
+    subprocess.run(["objcopy", "--only-keep-debug", path, inner], check=True)
+    packed = tmp_path / "packed"
+    packed.write_bytes(b"no archive" if damaged else lzma.compress(inner.read_bytes()))
+    subprocess.run(["objcopy", "--strip-all", f"--add-section=.gnu_debugdata={packed}", path], check=True)
+    with ElfFile(path) as file:
+        assert {"main", "twice", "hidden"} <= {s.name for s in file.symbols()} or damaged
+        functions = file.functions()
+        assert functions.complete is not damaged
+        assert functions.text is not None
+        assert (b"hidden\0" in functions.text) is not damaged
 
 
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF\x01\x01" + bytes(60), b"\x7fELF\x02\x01"])

@@ -6,6 +6,8 @@ import ctypes
 import os
 import shutil
 import subprocess
+import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +15,12 @@ import pytest
 
 from pytrace.grammar.host import HostError
 from pytrace.runtime.demangle import demangle
+from pytrace.runtime.elf import ElfFile
+from pytrace.runtime.images import Mapping
 from pytrace.runtime.kernel import KernelSymbols
-from pytrace.runtime.symbols import Symbolizer, SymbolTable
+from pytrace.runtime.mappedfiles import Place
+from pytrace.runtime.symbols import Symbolizer
+from pytrace.runtime.symboltable import SymbolTable
 
 tag = pytest.mark.tag
 
@@ -46,6 +52,8 @@ def symbols(tmp_path: Path) -> KernelSymbols:
         (0xFFFFFFFFC0001010, ("early", 16)),
         (0xFFFFFFFFC0002000, ("late", 0)),
         (0xFFFFFFFF80000000, None),
+        (0x00007F0000000000, None),  # of a process
+        (0xFFFFFFFFFFFFFFFF, ("late", 0x3FFFDFFF)),
         (0, None),
     ],
 )
@@ -83,16 +91,15 @@ def test_this_kernels_symbols() -> None:
 
 
 def test_which_symbol_of_a_table() -> None:
-    table = SymbolTable(
-        [
-            (100, 50, "outer"),
-            (110, 10, "inner"),
-            (200, 10, "__libc_malloc"),
-            (200, 10, "malloc"),
-            (300, 0, "assembly"),
-            (400, 10, "last"),
-        ]
-    )
+    functions = [
+        (100, 50, "outer"),
+        (110, 10, "inner"),
+        (200, 10, "__libc_malloc"),
+        (200, 10, "malloc"),
+        (300, 0, "assembly"),
+        (400, 10, "last"),
+    ]
+    table = SymbolTable.of_functions((at, size, name.encode()) for at, size, name in functions)
     expected = {
         99: None,
         100: ("outer", 0),
@@ -116,7 +123,7 @@ def test_our_own_functions() -> None:
     assert found is not None
     assert found[:2] == ("getppid", 2)
     assert "libc" in found[2]
-    assert symbolizer.user(function + 2, os.getpid()) is found
+    assert symbolizer.user(function + 2, os.getpid()) == found
     assert symbolizer.user(8, os.getpid()) is None
 
 
@@ -192,6 +199,87 @@ def test_code_made_at_run_time(tmp_path: Path) -> None:
         assert symbolizer.user(start + 200, os.getpid()) is None
     finally:
         path.unlink()
+
+
+@pytest.mark.root
+@tag("sym.resolve")
+def test_code_made_at_run_time_in_a_container() -> None:
+    """The process knows itself by another number, has a /tmp of its own, and is gone when it is asked for."""
+    code = (
+        "import ctypes, mmap, os\n"
+        "area = mmap.mmap(-1, 4096, prot=7)\n"
+        "start = ctypes.addressof(ctypes.c_char.from_buffer(area))\n"
+        "open(f'/tmp/perf-{os.getpid()}.map', 'w').write(f'{start:x} 40 in_container\\n')\n"
+        "print(os.getpid(), start, flush=True); input()\n"
+    )
+    inside = 'mount -t tmpfs tmpfs /tmp && exec "$0" -c "$1"'
+    symbolizer = Symbolizer()
+    symbolizer.watch()
+    try:
+        process = subprocess.Popen(
+            ["unshare", "--pid", "--mount", "--fork", "--mount-proc", "sh", "-c", inside, sys.executable, code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stdout is not None
+            own, start = map(int, process.stdout.readline().split())
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            symbolizer.update(everything=True)
+            process.communicate("\n")
+        assert own == 1
+        assert symbolizer.user(start + 4, int(children[0])) == ("in_container", 4, "/tmp/perf-1.map")
+    finally:
+        symbolizer.close()
+
+
+def test_a_pipe_in_the_place_of_a_perf_map_is_not_waited_for() -> None:
+    path = Path(f"/tmp/perf-{os.getpid()}.map")
+    os.mkfifo(path)
+    try:
+        assert Symbolizer().user(8, os.getpid()) is None
+    finally:
+        path.unlink()
+
+
+@tag("sym.resolve")
+def test_the_kernels_own_object_in_every_process() -> None:
+    with open("/proc/self/maps") as maps:
+        start = next(int(line.split("-")[0], 16) for line in maps if line.endswith("[vdso]\n"))
+    symbolizer = Symbolizer()
+    found = [symbolizer.user(address, os.getpid()) for address in range(start, start + 8192, 4)]
+    names = {symbol[0] for symbol in found if symbol}
+    assert "clock_gettime" in names or "__kernel_clock_gettime" in names
+    assert {symbol[2] for symbol in found if symbol} == {"[vdso]"}
+
+
+@tag("sym.resolve")
+def test_what_is_kept_does_not_grow_with_the_processes() -> None:
+    """20,000 addresses of 200 processes in one library: its names are kept once, and are few."""
+    path = next(line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libc.so" in line)
+    with ElfFile(path) as file:
+        functions = [symbol.offset for symbol in file.symbols()][:100]
+    symbolizer = Symbolizer()
+    number = symbolizer.files.number((b"", 0, path), Place(0, 0, 0))
+    size = os.path.getsize(path) + 4096 & ~4095
+    for pid in range(200):
+        base = 0x7F00_0000_0000 + (pid << 24)
+        symbolizer.processes.seen(1 << 30 | pid, [Mapping(base, base + size, 0, number)])
+
+    def resolve(pid: int) -> None:
+        base = 0x7F00_0000_0000 + (pid << 24)
+        found = symbolizer.user_stack([base + offset for offset in functions], 1 << 30 | pid)
+        assert None not in found
+
+    resolve(0)
+    tracemalloc.start()
+    try:
+        for pid in range(200):
+            resolve(pid)
+        assert tracemalloc.get_traced_memory()[0] < 200_000
+    finally:
+        tracemalloc.stop()
 
 
 @tag("cfg.cpp_demangle")

@@ -107,6 +107,7 @@ class Ustack(_StackBuiltin):
 
     The arguments are those of `kstack`; there is one more mode, `build_id`, which shows the build id of
     the file and the offset in it. The stack can be followed only through code that keeps frame pointers.
+    The process may be gone when it is shown. Why stacks are empty, cut or without names is told after the maps.
 
     bt> profile:hz:99 { @[ustack(perf, 5)] = count(); }
 

@@ -33,14 +33,15 @@ class KernelSymbol(ValueKind):
 class UserSymbol(ValueKind):
     """An address in a process, shown as the name of its function without offset (`usym()`, `func`).
 
-    The value is {u64 address; u32 process id; u32 number of the probe}; the process should still live when
-    it is shown.
+    The value is {u64 address; u32 process id; u32 number of the probe}; the process may be gone when it is
+    shown.
 
     bt> profile:hz:99 { @[usym(reg("ip"))] = count(); }
     """
 
     name = "usym_t"
     size: ClassVar[int] = 16
+    user_addresses: ClassVar[bool] = True
 
     def text(self, kind: Opaque, data: bytes, services: Services) -> str:
         address, pid, probe = struct.unpack_from("<QII", data)
