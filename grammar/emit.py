@@ -156,6 +156,13 @@ class Emit(Protocol):
         """Copy a string with its NUL from foreign memory; the result is its length or a negative error."""
         ...
 
+    def percpu_address(self, variable: int, cpu: Value | None) -> Value:
+        """Where a CPU has its own copy of a per-CPU variable of the kernel: of CPU `cpu`, or the current one.
+
+        `variable` is its number in the kernel's BTF. 0 if there is no such CPU.
+        """
+        ...
+
     def global_word(self, name: str) -> Value:
         """A word of global data that the runtime fills in (see `plan.GLOBALS`)."""
         ...

@@ -45,6 +45,15 @@ class Prototype:
 
 
 @dataclass(frozen=True, slots=True)
+class PercpuVariable:
+    """A per-CPU variable: its number in BTF, where it is in each CPU's copy of the section, and its type."""
+
+    number: int
+    offset: int
+    type: Type
+
+
+@dataclass(frozen=True, slots=True)
 class Symbol:
     """A function or object symbol of an ELF file: `address` as in the symbol table, `offset` in the file."""
 
@@ -177,6 +186,10 @@ class Host(TypeSource, Protocol):
 
     def kernel_address(self, symbol: str) -> int | None:
         """The address of a kernel symbol (/proc/kallsyms)."""
+        ...
+
+    def percpu_variable(self, name: str) -> PercpuVariable | None:
+        """A per-CPU variable of the kernel image, by BTF."""
         ...
 
     def c_definitions(self, text: str) -> CDefinitions:

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
-from pytrace.grammar.host import Prototype
+from pytrace.grammar.host import PercpuVariable, Prototype
 from pytrace.grammar.types import (
     BOOL,
     INT8,
@@ -34,6 +34,7 @@ _MODULES = "/sys/kernel/btf"
 _MODIFIERS = frozenset({Kind.CONST, Kind.VOLATILE, Kind.RESTRICT, Kind.TYPE_TAG, Kind.DECL_TAG})
 _COMPOSITE = {"struct": (Kind.STRUCT,), "union": (Kind.UNION,), "enum": (Kind.ENUM, Kind.ENUM64)}
 _TRACEPOINT = "btf_trace_"
+_PERCPU = ".data..percpu"
 
 
 class KernelTypes:
@@ -222,6 +223,23 @@ class KernelTypes:
         while record.kind in _MODIFIERS or record.kind == Kind.TYPEDEF:
             record = file.record(record.value)
         return record
+
+    # ------------------------------------------------------------ variables
+
+    def percpu_variable(self, name: str) -> PercpuVariable | None:
+        """A per-CPU variable of the kernel image; None if there is none of that name.
+
+        Its section is asked: BTF may have variables of other sections (pahole's `global_var`, 2025).
+        """
+        file = self.kernel
+        number = file.find(name, Kind.VAR) if file else 0
+        if file is None or not number:
+            return None
+        section = file.record(file.find(_PERCPU, Kind.DATASEC)).extra
+        places = {member: offset for member, offset, _ in struct.iter_unpack("<III", section)}
+        if number not in places:
+            return None
+        return PercpuVariable(number, places[number], self.type_at(file, number))
 
     # ------------------------------------------------------------ functions and raw tracepoints
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pytrace.grammar.host import CDefinitions, Event, HostError, Prototype, Symbol, UsdtLocation, UserVariable
+from pytrace.grammar.host import CDefinitions, Event, HostError, PercpuVariable, Prototype, Symbol, UsdtLocation, UserVariable
 from pytrace.grammar.types import EnumType, Member, Struct, Type
 from pytrace.runtime import cpus
 from pytrace.runtime.binaries import resolve
@@ -116,6 +116,10 @@ class LiveHost:
     def kernel_address(self, symbol: str) -> int | None:
         """See `Host`."""
         return self.kernel_symbols.address(symbol)
+
+    def percpu_variable(self, name: str) -> PercpuVariable | None:
+        """See `Host`."""
+        return self.types.percpu_variable(name)
 
     def has(self, feature: str) -> bool:
         """See `Host`. The names are those of `Features.names`, and those of the BPF helpers."""

@@ -395,6 +395,9 @@ class FakeHost:
     namespace: tuple[int, int] | None = None
     prototypes: dict[tuple[str, str], Prototype] = field(default_factory=lambda: dict(USER_FUNCTIONS))
     cgroups: dict[str, int] = field(default_factory=lambda: {"/sys/fs/cgroup": 1})
+    percpu: dict[str, PercpuVariable] = field(
+        default_factory=lambda: {"process_counts": PercpuVariable(7, 64, UINT64)}
+    )
     page_size: int = 4096
     cpus: int = 4
     asked: list[str] = field(default_factory=list)
@@ -468,6 +471,9 @@ class FakeHost:
 
     def kernel_address(self, symbol: str) -> int | None:
         return self.addresses.get(symbol)
+
+    def percpu_variable(self, name: str) -> PercpuVariable | None:
+        return self.percpu.get(name)
 
     def c_definitions(self, text: str) -> CDefinitions:
         return self.definitions
