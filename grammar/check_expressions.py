@@ -495,7 +495,7 @@ class ExpressionChecker(CallChecker):
                     hints=did_you_mean(name, [m.name for m in members]),
                 )
                 return self.set(node, UINT64)
-            offset += member.offset
+            offset += member.offset + (member.bits[0] // 8 if member.bits else 0)
             kind = member.type
         return self.set(node, literal_type(offset), offset)
 

@@ -172,6 +172,10 @@ class Emit(Protocol):
         """The address of an element's value, or null; `map` is a user map's name without `@`."""
         ...
 
+    def take(self, map: str, key: Expr | None, variable: Expr) -> Value:
+        """Look an element up once: whether there is one, whose value then is in the scratch variable."""
+        ...
+
     def delete(self, map: str, key: Expr | None) -> Value:
         """Delete an element; 0, or a negative error if there was none."""
         ...

@@ -9,6 +9,7 @@ from pytrace.grammar.host import (
     CDefinitions,
     Event,
     HostError,
+    PercpuVariable,
     Prototype,
     Symbol,
     UsdtArgument,
