@@ -68,6 +68,7 @@ class Checker:
         self.expanding: list[str] = []  # the C macros that we are in
         self.loop_depth = 0
         self.loops: list[For] = []  # the `for` loops that we are in
+        self.measuring = 0  # how many operands of sizeof and the like we are in
 
     def begin_probe(self, typed: TypedProbe, diagnostics: Diagnostics) -> None:
         """Turn to a block, with the place where its messages go."""
@@ -76,6 +77,7 @@ class Checker:
         self.scopes = [{}]
         self.loop_depth = 0
         self.loops = []
+        self.measuring = 0
         for binding in typed.bindings.values():
             binding.assigned = binding.used = False
 

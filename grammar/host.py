@@ -188,6 +188,10 @@ class Host(TypeSource, Protocol):
         """The address of a kernel symbol (/proc/kallsyms)."""
         ...
 
+    def type_number(self, kind: Struct | EnumType) -> int:
+        """The number of a type in the kernel's BTF; 0 if it is none of the kernel's."""
+        ...
+
     def percpu_variable(self, name: str) -> PercpuVariable | None:
         """A per-CPU variable of the kernel image, by BTF."""
         ...

@@ -32,9 +32,10 @@ class Param:
     """One parameter of a function.
 
     `kinds` are the accepted kinds of argument (`int`, `bool`, `string`, `pointer`, `buffer`, `array`, `tuple`,
-    `stack`, `struct`, `any`; empty: anything that has a value), or `map` (a map without key), `key` (of
-    the map before it), `word` (a bare identifier), `variable` (a scratch variable that gets the map's value), `type`
-    (`typeof(…)`) or `member` (`a.b`, of the type before it). `literal` wants a compile-time constant; `rest` takes any number of arguments.
+    `stack`, `struct`, `any`; empty: anything that has a value), or `map` (a map without key), `key` (of the map
+    before it), `word` (a bare identifier), `variable` (a scratch variable that gets the map's value), `type`
+    (`typeof(…)`) or `member` (`a.b`, of the type before it). `literal` wants a compile-time constant; `rest` takes
+    any number of arguments.
     """
 
     name: str

@@ -34,6 +34,7 @@ _MODULES = "/sys/kernel/btf"
 _MODIFIERS = frozenset({Kind.CONST, Kind.VOLATILE, Kind.RESTRICT, Kind.TYPE_TAG, Kind.DECL_TAG})
 _COMPOSITE = {"struct": (Kind.STRUCT,), "union": (Kind.UNION,), "enum": (Kind.ENUM, Kind.ENUM64)}
 _TRACEPOINT = "btf_trace_"
+_HARMLESS_TAGS = frozenset({"rcu", "user"})
 _PERCPU = ".data..percpu"
 
 
@@ -135,6 +136,11 @@ class KernelTypes:
                         return EnumType(kind.name, 8, kind.signed), value
         return None
 
+    def number(self, kind: Struct | EnumType) -> int:
+        """The number of a struct, union or enumeration; 0 if it is unknown."""
+        place = self._place(kind.kind if isinstance(kind, Struct) else "enum", kind.name)
+        return place[1] if place else 0
+
     def _place(self, kind: str, name: str) -> tuple[BtfFile, int] | None:
         return self._places.get((kind, name)) or self._find(self._loaded(), name, *_COMPOSITE.get(kind, ()))
 
@@ -216,7 +222,21 @@ class KernelTypes:
                 start, bits = place_bits(base * 8 + bit, width, size)
                 yield Member(name, kind, start, bits, text=text)
             else:
-                yield Member(name, kind, base + bit // 8, text=text)
+                yield Member(name, kind, base + bit // 8, text=text, tag=self._tag(file, inner))
+
+    def _tag(self, file: BtfFile, record: Record) -> str:
+        """The tag of a pointer that is no plain address; `rcu` only asks for care, `user` is a space.
+
+        With `kind_flag` it is an attribute of the compiler's (Documentation/bpf/btf.rst, Linux 6.15).
+        """
+        if record.kind != Kind.PTR:
+            return ""
+        target = file.record(record.value)
+        while target.kind in _MODIFIERS:
+            if target.kind == Kind.TYPE_TAG and target.name not in _HARMLESS_TAGS and not target.flag:
+                return target.name
+            target = file.record(target.value)
+        return ""
 
     def _strip(self, file: BtfFile, number: int) -> Record:
         record = file.record(number)

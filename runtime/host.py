@@ -8,7 +8,16 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pytrace.grammar.host import CDefinitions, Event, HostError, PercpuVariable, Prototype, Symbol, UsdtLocation, UserVariable
+from pytrace.grammar.host import (
+    CDefinitions,
+    Event,
+    HostError,
+    PercpuVariable,
+    Prototype,
+    Symbol,
+    UsdtLocation,
+    UserVariable,
+)
 from pytrace.grammar.types import EnumType, Member, Struct, Type
 from pytrace.runtime import cpus
 from pytrace.runtime.binaries import resolve
@@ -116,6 +125,10 @@ class LiveHost:
     def kernel_address(self, symbol: str) -> int | None:
         """See `Host`."""
         return self.kernel_symbols.address(symbol)
+
+    def type_number(self, kind: Struct | EnumType) -> int:
+        """See `Host`."""
+        return 0 if kind.origin else self.types.number(kind)
 
     def percpu_variable(self, name: str) -> PercpuVariable | None:
         """See `Host`."""

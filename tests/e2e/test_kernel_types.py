@@ -41,7 +41,9 @@ def test_members_through_pointers() -> None:
     umask = os.umask(0)
     os.umask(umask)
     arguments = len(Path("/proc/self/cmdline").read_bytes())
-    expected = f"({os.getpid()}, {os.getppid()}, {os.getpid()}, {os.nice(0)}) {umask} {socket.gethostname()} {arguments}"
+    expected = (
+        f"({os.getpid()}, {os.getppid()}, {os.getpid()}, {os.nice(0)}) {umask} {socket.gethostname()} {arguments}"
+    )
     assert shown == expected
 
 
@@ -125,7 +127,9 @@ def over(kind: str, data: bytes, body: str) -> str:
 @pytest.mark.tag("type.array.flex")
 def test_flexible_arrays() -> None:
     groups = b"".join(n.to_bytes(4, "little") for n in (1, 3, 10, 20, 30))
-    body = "print(($p->ngroups, $p->gid[0].val, $p->gid[2].val, sizeof($p->gid))); @i = 1; print($p->gid[(uint64)@i].val);"
+    body = (
+        "print(($p->ngroups, $p->gid[0].val, $p->gid[2].val, sizeof($p->gid))); @i = 1; print($p->gid[(uint64)@i].val);"
+    )
     assert over("struct group_info", groups, body) == "(3, 10, 30, 0) 20"
     entry = (99).to_bytes(8, "little") + bytes(8) + (24).to_bytes(2, "little") + b"\x04name\0"
     body = "print(($p->d_ino, $p->d_reclen, $p->d_type, $p->d_name[0])); print(str(uptr((uint64)$p + offsetof(struct linux_dirent64, d_name))));"
@@ -222,7 +226,7 @@ def test_memcmp() -> None:
 
 @pytest.mark.tag("map.find", "fn.find")
 def test_find() -> None:
-    body = '@m[1] = 5; $v = 9; print(find(@m, 2, $v)); print($v); print(find(@m, 1, $v)); print($v);'
+    body = "@m[1] = 5; $v = 9; print(find(@m, 2, $v)); print($v); print(find(@m, 1, $v)); print($v);"
     assert begin(body) == "false 9 true 5"
     body = '@s["a"] = ("x", comm); if (find(@s, "a", $t)) { print($t.0); } @c["k"] = count(); print(find(@c, "k", $n)); print($n);'
     assert begin(body) == "x true 1"
@@ -236,3 +240,82 @@ def test_len_of_a_stack() -> None:
     depth = int(begin("print(len(kstack(100)));"))
     assert begin(f"print((len(kstack(2)), len(kstack(100)) == {depth}, len(ustack(1))));") == "(2, true, 1)"
     assert depth > 2
+
+
+@pytest.mark.tag("type.typeinfo", "fn.typeinfo")
+def test_typeinfo() -> None:
+    switch = "config = { unstable_typeinfo=enable }"
+    body = (
+        'print(typeinfo(5)); $t = typeinfo(curtask); print($t.full_type); $x = 1; if (typeinfo($x).base_type == "int") { print("int"); }'
+        "print(comptime (typeinfo(comm).base_type)); print(typeinfo(struct task_struct).btf_id > 0);"
+        '@s = kstack(2); print(typeinfo(@s).full_type); print(typeinfo((1, "a")).full_type); clear(@s);'
+    )
+    assert run(f"{switch} begin {{ {body} }}").text.splitlines() == [
+        "{ .btf_id = 0, .base_type = int, .full_type = int8 }",
+        "struct task_struct *",
+        "int",
+        "string",
+        "true",
+        "kstack_bpftrace_2",
+        "(int8,string[2])",
+    ]
+
+
+@pytest.mark.tag("type.typeof.noeval")
+def test_operands_are_not_executed() -> None:
+    body = "$x = 1; print((sizeof($x++), $x)); @m[1] = 2; print(sizeof(delete(@m, 1))); let $y: typeof($x++) = 3; print((@m[1], $x));"
+    assert begin(body) == "(8, 1) 1 (2, 1)"
+
+
+@pytest.mark.tag("cast.same", "type.addrspace.mix")
+def test_warnings_of_casts_and_mixed_memories() -> None:
+    shown = run("begin { $a = (int32)5; $b = (int32)$a; $x = kptr((int8 *)8) + uptr(8); print(($b, $x)); }")
+    assert shown.text == "(5, 0x10)\n"
+    assert shown.words == [
+        "Unnecessary cast: the value is of type 'int32' already",
+        "address space mismatch: 'int8 *' and 'int8'",
+    ]
+
+
+@pytest.mark.tag("type.array.cmp")
+def test_arrays_are_compared_by_their_bytes() -> None:
+    body = (
+        'print((pton("1.2.3.4") == pton("1.2.3.4"), pton("1.2.3.4") != pton("1.2.3.5")));'
+        "print(curtask->cpus_mask.bits == curtask->group_leader->cpus_mask.bits);"
+        "$b = (uint64)curtask; print((int8[8])$b == (int8[8])(uint64)curtask->group_leader);"
+    )
+    assert begin(body) == "(true, true) true true"
+
+
+@pytest.mark.tag("rt.ptr.width")
+def test_pointers_have_64_bits() -> None:
+    memory = ctypes.create_string_buffer((0x1122334455667788).to_bytes(8, "little") * 2)
+    body = "$p = (int64 **)uptr($1); print(*$p); print((sizeof($p), sizeof(*$p), sizeof(void *)));"
+    assert begin(body, ctypes.addressof(memory)) == "0x1122334455667788 (8, 8, 8)"
+
+
+@pytest.mark.tag("rt.int.shift")
+def test_shift_counts_are_taken_modulo_64() -> None:
+    assert begin("@n = 65; @one = 1; print((@one << @n, (uint64)256 >> (@n + 2), @one << 63 >> @n));").startswith(
+        "(2, 32, "
+    )
+
+
+@pytest.mark.tag("rt.limit.printf")
+def test_arguments_of_printf_are_limited() -> None:
+    def program(count: int) -> str:
+        return f'begin {{ printf("{"%d" * count}\\n"{", 7" * count}); }}'
+
+    assert run(program(127)).text == "7" * 127 + "\n"
+    assert "printf() takes up to 128 arguments (129 provided)" in error_of(program(128))
+
+
+@pytest.mark.tag("probe.ctx.loop")
+def test_what_was_copied_before_a_loop_is_there_in_it() -> None:
+    text = (
+        "tracepoint:sched:sched_process_exit /pid == cpid/ { $p = args.pid; for ($i : 0..3) { @[$i] = $p; } exit(); }"
+    )
+    shown = run(text, command="/bin/true")
+    assert set(shown.maps["@"]) == {0, 1, 2}
+    assert len(set(shown.maps["@"].values())) == 1
+    assert error_of(text.replace("= $p;", "= args.pid;")) == "'args' builtin is not allowed in a for-loop"

@@ -16,7 +16,9 @@ def check_length(site: CallSite, index: int, of: tuple[int, ...]) -> bool:
     length, most = site.integer(index), site.context.config.max_strlen
     sizes = [size_of(site.types[i]) for i in of if not isinstance(site.types[i], ADDRESSES)]
     if not 0 <= length <= most:
-        site.error("err.call.argtype", f"{site.feature.name}() takes 0 to {most} bytes (max_strlen), not {length}", index)
+        site.error(
+            "err.call.argtype", f"{site.feature.name}() takes 0 to {most} bytes (max_strlen), not {length}", index
+        )
     elif any(length > size for size in sizes):
         message = f"{site.feature.name}() of {length} bytes goes beyond a value of {min(sizes)} bytes"
         site.error("err.call.argtype", message, index)
@@ -71,8 +73,7 @@ class Memcmp(Function):
 class ContainerOf(Function):
     """The struct that has a member at an address; a pointer to that struct.
 
-    bt> begin { $l = (struct list_head *)((uint64)curtask + offsetof(struct task_struct, tasks));
-    bt>   print(container_of($l, typeof(struct task_struct), tasks)->pid); }
+    bt> begin { $s = (uint64)curtask + offsetof(struct task_struct, se); print(container_of($s, typeof(*curtask), se)); }
 
     Source: include/linux/container_of.h.
     """
@@ -101,7 +102,7 @@ class WriteUser(Function):
     It is false if the memory is not there or not writable. It changes the program that is traced, so it needs
     `--unsafe`.
 
-    bt> uprobe:libc:puts { write_user(arg0, "PUTS", 4); }
+    bt> tracepoint:syscalls:sys_enter_openat { write_user(args.filename, "x", 1); }
 
     Source: bpf_probe_write_user (bpf-helpers(7)).
     """
