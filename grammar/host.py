@@ -188,6 +188,14 @@ class Host(TypeSource, Protocol):
         """The address of a kernel symbol (/proc/kallsyms)."""
         ...
 
+    def type_names(self, kind: str) -> Iterable[str]:
+        """The names of all of the kernel's types of a kind (`struct`, `union` or `enum`), sorted."""
+        ...
+
+    def type_definition(self, kind: str, name: str) -> str | None:
+        """A type of the kernel as C defines it, with a newline at the end; only this one is looked up."""
+        ...
+
     def type_number(self, kind: Struct | EnumType) -> int:
         """The number of a type in the kernel's BTF; 0 if it is none of the kernel's."""
         ...

@@ -7,8 +7,9 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from pytrace.grammar.host import PercpuVariable, Prototype
+from pytrace.grammar.host import HostError, PercpuVariable, Prototype
 from pytrace.grammar.types import (
     BOOL,
     INT8,
@@ -30,11 +31,15 @@ from pytrace.runtime.btffile import BtfFile, Kind, Record
 from pytrace.runtime.btftext import declaration, type_text
 from pytrace.runtime.cnames import base_type, integer
 
+if TYPE_CHECKING:
+    from pytrace.runtime.btfdump import Definitions
+
 _MODULES = "/sys/kernel/btf"
 _MODIFIERS = frozenset({Kind.CONST, Kind.VOLATILE, Kind.RESTRICT, Kind.TYPE_TAG, Kind.DECL_TAG})
 _COMPOSITE = {"struct": (Kind.STRUCT,), "union": (Kind.UNION,), "enum": (Kind.ENUM, Kind.ENUM64)}
 _TRACEPOINT = "btf_trace_"
 _HARMLESS_TAGS = frozenset({"rcu", "user"})
+_NO_BTF = "There is no BTF, from which types are listed: use a kernel with CONFIG_DEBUG_INFO_BTF, or set BPFTRACE_BTF"
 _PERCPU = ".data..percpu"
 
 
@@ -52,6 +57,7 @@ class KernelTypes:
         self._types: dict[tuple[str, int], Type] = {}
         self._members: dict[Struct, tuple[Member, ...]] = {}
         self._places: dict[tuple[str, str], tuple[BtfFile, int]] = {}
+        self._definitions: dict[str, Definitions] = {}
 
     # ------------------------------------------------------------ files
 
@@ -243,6 +249,38 @@ class KernelTypes:
         while record.kind in _MODIFIERS or record.kind == Kind.TYPEDEF:
             record = file.record(record.value)
         return record
+
+    # ------------------------------------------------------------ listings of types
+
+    def type_names(self, kind: str) -> list[str]:
+        """The names of all structs, unions or enumerations of the kernel and its loaded modules, sorted.
+
+        Raises:
+            HostError: there is no BTF.
+        """
+        if self.kernel is None:
+            raise HostError(_NO_BTF)
+        offsets = ((file, offset) for file in self._all() for _, offset in file.walk(*_COMPOSITE[kind]) if offset)
+        return sorted({file.string(offset) for file, offset in offsets})
+
+    def definition(self, kind: str, name: str) -> str | None:
+        """A struct, union or enumeration as C defines it, with a newline at the end; None if there is none of
+        that name.
+
+        Raises:
+            HostError: there is no BTF.
+        """
+        from pytrace.runtime.btfdump import Definitions  # only listings need it
+
+        if self.kernel is None:
+            raise HostError(_NO_BTF)
+        place = self._find(self._all(), name, *_COMPOSITE[kind])
+        if place is None:
+            return None
+        file, number = place
+        if file.module not in self._definitions:
+            self._definitions[file.module] = Definitions(file)
+        return self._definitions[file.module].text(f"{kind} {name}", number)
 
     # ------------------------------------------------------------ variables
 

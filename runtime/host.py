@@ -126,6 +126,14 @@ class LiveHost:
         """See `Host`."""
         return self.kernel_symbols.address(symbol)
 
+    def type_names(self, kind: str) -> Iterable[str]:
+        """See `Host`."""
+        return self.types.type_names(kind)
+
+    def type_definition(self, kind: str, name: str) -> str | None:
+        """See `Host`."""
+        return self.types.definition(kind, name)
+
     def type_number(self, kind: Struct | EnumType) -> int:
         """See `Host`."""
         return 0 if kind.origin else self.types.number(kind)

@@ -475,6 +475,14 @@ class FakeHost:
     def kernel_address(self, symbol: str) -> int | None:
         return self.addresses.get(symbol)
 
+    def type_names(self, kind: str) -> Sequence[str]:
+        self.asked.append("type_names")
+        known = [e.name for e in self.enums] if kind == "enum" else [s.name for s in self.structs if s.kind == kind]
+        return sorted(known)
+
+    def type_definition(self, kind: str, name: str) -> str | None:
+        return f"{kind} {name} {{\n}};\n" if self.find_type(name, kind) else None
+
     def type_number(self, kind: Struct | EnumType) -> int:
         return sum(map(ord, kind.name)) if self.find_type(kind.name, getattr(kind, "kind", "enum")) else 0
 

@@ -73,7 +73,7 @@ class Memcmp(Function):
 class ContainerOf(Function):
     """The struct that has a member at an address; a pointer to that struct.
 
-    bt> begin { $s = (uint64)curtask + offsetof(struct task_struct, se); print(container_of($s, typeof(*curtask), se)); }
+    bt> begin { $s = (uint64)curtask + offsetof(struct task_struct, se); @ = container_of($s, typeof(*curtask), se); }
 
     Source: include/linux/container_of.h.
     """
