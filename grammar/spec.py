@@ -6,7 +6,6 @@ from a class here. Passes and code generation know features only through these c
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import field
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -166,6 +165,8 @@ class Feature:
     @classmethod
     def doc(cls) -> str:
         """The manual entry."""
+        import inspect  # only the manual needs it
+
         return inspect.getdoc(cls) or ""
 
     @classmethod
@@ -458,18 +459,40 @@ class Session(Protocol):
 # ---------------------------------------------------------------- the registry
 
 
-@dataclass(slots=True)
 class Registry:
-    """All features by name; aliases are names too."""
+    """All features by name; aliases are names too.
 
-    functions: dict[str, Function] = field(default_factory=dict)
-    probes: dict[str, ProbeType] = field(default_factory=dict)
-    kinds: dict[str, ValueKind] = field(default_factory=dict)
+    `rest` makes all features but probe types register themselves: it is called when one of them is first asked
+    for, since listings do not need them.
+    """
+
+    def __init__(self) -> None:
+        self.probes: dict[str, ProbeType] = {}
+        self.rest: Callable[[], None] | None = None
+        self._functions: dict[str, Function] = {}
+        self._kinds: dict[str, ValueKind] = {}
+
+    @property
+    def functions(self) -> dict[str, Function]:
+        """Builtins, functions, actions and aggregations."""
+        self._complete()
+        return self._functions
+
+    @property
+    def kinds(self) -> dict[str, ValueKind]:
+        """The kinds of value that only user space can show."""
+        self._complete()
+        return self._kinds
+
+    def _complete(self) -> None:
+        rest, self.rest = self.rest, None
+        if rest is not None:
+            rest()
 
     def add(self, feature: Feature) -> None:
         """Take one feature; two of one name are a bug."""
         tables: tuple[tuple[type, dict[str, Any]], ...] = (
-            (Function, self.functions), (ProbeType, self.probes), (ValueKind, self.kinds),
+            (Function, self._functions), (ProbeType, self.probes), (ValueKind, self._kinds),
         )  # fmt: skip
         table = next(table for kind, table in tables if isinstance(feature, kind))
         for name in (feature.name, *feature.aliases):

@@ -31,8 +31,8 @@ def base_word(kind: Type) -> str:
     match kind:
         case Struct(kind=word) | Aggregate(name=word):
             return word
-        case Stack(user=user):
-            return "ustack" if user else "kstack"
+        case Stack():
+            return str(kind).partition("_")[0]
         case _:
             return next((word for known, word in _WORDS if isinstance(kind, known)), str(kind))
 

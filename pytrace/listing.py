@@ -10,7 +10,6 @@ from pytrace.grammar.host import Host, HostError
 from pytrace.grammar.spec import ProbeType, Registry
 from pytrace.language.probes.common import is_wildcard
 
-
 TYPES = ("struct", "union", "enum")
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 
-from pytrace.runtime.syscalls import mount
-
 # Documentation/trace/ftrace.rst: on its own, on older systems only inside of debugfs
 _FOLDERS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 
 
 def tracefs() -> str | None:
     """The folder of tracefs, or None when there is none and it cannot be mounted."""
-    return _present() or (_present() if mount("tracefs", _FOLDERS[0]) else None)
+    found = _present()
+    if found is None:
+        from pytrace.runtime.syscalls import mount  # nearly every system has mounted it
+
+        found = _present() if mount("tracefs", _FOLDERS[0]) else None
+    return found
 
 
 def _present() -> str | None:

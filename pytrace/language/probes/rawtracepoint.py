@@ -94,6 +94,10 @@ class RawTracepoint(Probe):
         return None
 
     def search(self, pattern: str, host: Host, pid: int | None) -> Iterator[str]:
+        if not is_wildcard(pattern):  # of one event the long list need not be read
+            module, _, name = pattern.rpartition(":")
+            event = host.raw_tracepoint(name)
+            return iter([f"{event.module}:{name}"] if event and module in ("", event.module) else [])
         match = matcher(pattern if ":" in pattern else f"*:{pattern}")
         return (name for name in (f"{m}:{e}" for m, e in host.raw_tracepoints()) if match(name))
 
