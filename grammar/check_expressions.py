@@ -47,6 +47,7 @@ from pytrace.grammar.types import (
     INT8,
     NONE,
     UINT64,
+    VOID,
     Aggregate,
     Array,
     Bool,
@@ -310,6 +311,7 @@ class ExpressionChecker(CallChecker):
                     "err.name.struct-field",
                     f"Can not access field '{node.name}' on expression of type '{kind}'",
                     node,
+                    hints=self.btf_hint() if kind == VOID else (),
                 )
             return self.set(node, NONE)
         member = self.member_of(kind, node)

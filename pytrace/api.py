@@ -19,7 +19,7 @@ from pytrace.grammar.plan import OnDemand, Plan, UprobeAttach
 from pytrace.grammar.spec import REGISTRY, Output
 from pytrace.options import Options
 from pytrace.runtime import clocks
-from pytrace.runtime.privileges import check_privileges
+from pytrace.runtime.privileges import check_lockdown, check_privileges
 from pytrace.runtime.process import Child, Target
 from pytrace.runtime.tracer import Tracer
 from pytrace.session import LiveSession
@@ -83,6 +83,7 @@ class Trace:
 
     def __enter__(self) -> Trace:
         check_privileges()
+        check_lockdown()
         self.compilation = compile_text(self._text, self._name, self.options)
         try:
             self._open()

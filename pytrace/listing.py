@@ -108,7 +108,9 @@ def _types(word: str, pattern: str, host: Host, registry: Registry, pid: int | N
     if not is_wildcard(word):
         kind = registry.probe_type(word)
         if kind is None:
-            raise ListingError(f"Invalid probe type: {word}", did_you_mean(word.lower(), registry.probes))
+            names = sorted({kind.name for kind in registry.probes.values()})
+            hints = did_you_mean(word.lower(), registry.probes) or (f"The types are {', '.join(names)}.",)
+            raise ListingError(f"Invalid probe type: {word}", hints)
         return [kind]
     wanted = {"kernel"}
     target = pattern.partition(":")[0]

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from pytrace.grammar.diagnostics import CompileError
+from pytrace.runtime.btf import KernelTypes
 from tests.e2e.programs import begin, run
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
@@ -48,8 +48,10 @@ def test_per_cpu_variables_by_symbol() -> None:
 @pytest.mark.tag("type.struct.source")
 def test_types_of_a_module_that_a_probe_names() -> None:
     subprocess.run(["modprobe", "loop"], check=True)
-    text = "{} begin {{ print(offsetof(struct loop_device, lo_number)); exit(); }}"
-    named = run(text.format("fentry:loop:loop_queue_rq { $d = (struct loop_device *)0; }"))
+    text = "begin { print(offsetof(struct loop_device, lo_number)); exit(); }"
+    named = run(f"fentry:loop:loop_queue_rq {{ }} {text}")
     assert named.text == "0\n"
-    with pytest.raises(CompileError, match="struct loop_device"):
-        run(text.format(""))
+    unnamed = KernelTypes()
+    assert unnamed.find_type("loop_device", "struct") is None
+    assert unnamed.module("loop") is not None
+    assert unnamed.find_type("loop_device", "struct") is not None
