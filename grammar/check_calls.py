@@ -180,8 +180,8 @@ class CallChecker(OperatorChecker):
             return True
         if "key" in parameter.kinds or "member" in parameter.kinds:
             return True
-        for word, wanted, text in (("variable", Variable, "a variable ($name)"), ("type", TypeOf, "typeof(...)")):
-            if word in parameter.kinds and not isinstance(argument, wanted):
+        for word, node, text in (("variable", Variable, "a variable ($name)"), ("type", TypeOf, "typeof(...)")):
+            if word in parameter.kinds and not isinstance(argument, node):
                 self.error("err.call.argtype", f"{feature.name}() expects {text} here", argument)
                 return False
             if word in parameter.kinds:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytrace.grammar.host import Host, PercpuVariable
 from pytrace.grammar.spec import CallSite, Emit, Function, Param, Value, feature
-from pytrace.grammar.types import UINT32, UINT64, VOID, Pointer, Space, Type
+from pytrace.grammar.types import UINT32, UINT64, VOID, Pointer, Space, Struct, Type
 
 RUNQUEUES = "runqueues"
 # from a task to the run queue of one CPU: the group that it is scheduled in has a queue on each, which lies in
@@ -57,7 +57,7 @@ def _path(host: Host) -> tuple[int, ...] | None:
     offsets = []
     for name, member in TO_RUNQUEUE:
         struct = host.find_type(name, "struct")
-        places = {m.name: m.offset for m in host.members(struct)} if struct is not None else {}
+        places = {m.name: m.offset for m in host.members(struct)} if isinstance(struct, Struct) else {}
         if member not in places:
             return None
         offsets.append(places[member])
