@@ -371,6 +371,17 @@ class Emitter:
             self.when(failed, lambda: self.warn("read", code, self.frame.span, helper))
         return code
 
+    def percpu_address(self, variable: int, cpu: Value | None) -> Value:
+        """See Emit. LLVM has an intrinsic for instructions that the kernel completes: BPF_PSEUDO_BTF_ID (3)."""
+        pseudo = self.frame.intrinsic("llvm.bpf.pseudo", ir.FunctionType(I64, [I64, I64]))
+        number = self.builder.call(pseudo, [ir.Constant(I64, 3), ir.Constant(I64, variable)])
+        pointer = self.builder.inttoptr(number, PTR)
+        if cpu is None:
+            found = self.frame.call_pointer("this_cpu_ptr", pointer)
+        else:
+            found = self.frame.call_pointer("per_cpu_ptr", pointer, self.frame.i32(cpu.raw))
+        return Value(UINT64, self.frame.number_of(found))
+
     def global_word(self, name: str) -> Value:
         """See Emit."""
         index = self.plan.global_word(name)

@@ -12,7 +12,7 @@ from pytrace.codegen.frame import I64, PTR, Frame
 from pytrace.codegen.maptable import MapTable
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.emit import Slot, Value
-from pytrace.grammar.nodes import Call, Expr, Identifier, Map, MapElement
+from pytrace.grammar.nodes import Call, Expr, Identifier, Map, MapElement, Variable
 from pytrace.grammar.plan import MapSpec, PlanBuilder
 from pytrace.grammar.promote import is_scalar, settled
 from pytrace.grammar.source import Span
@@ -147,6 +147,26 @@ class MapAccess(Emitter):
         """See Emit."""
         found = self.find(self.locate_element(map, key, self.typed.probe.span))
         return Value(Value(INT64, None).type, self.builder.ptrtoint(found, I64))
+
+    def take(self, map: str, key: Expr | None, variable: Expr) -> Value:
+        """See Emit."""
+        assert isinstance(variable, Variable)
+        element, binding = self.locate_element(map, key, variable.span), self.typed.variables[variable]
+        kind = element.spec.value.type
+        found = self.find(element)
+
+        def keep() -> None:
+            if isinstance(kind, Aggregate):
+                value = self.read_aggregate(element, kind)
+            elif is_scalar(kind):
+                value = self.load(Slot(found, size_of(kind)), 0, kind)
+            else:
+                value = Value(kind, found)  # the kernel aligns values to 8
+            self.store_variable(binding, value)
+
+        there = self.not_null(found)
+        self.when(there, keep, self.missing(element))
+        return there
 
     def delete(self, map: str, key: Expr | None) -> Value:
         """See Emit."""

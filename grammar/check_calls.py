@@ -6,7 +6,7 @@ from typing import cast
 
 from pytrace.grammar.check_operators import OperatorChecker
 from pytrace.grammar.diagnostics import did_you_mean
-from pytrace.grammar.nodes import Call, Expr, Identifier, Map, MapElement, Positional, TypeOf
+from pytrace.grammar.nodes import Call, Expr, Field, Identifier, Map, MapElement, OffsetOf, Positional, TypeOf, Variable
 from pytrace.grammar.spec import Aggregation, CallSite, Function, Param
 from pytrace.grammar.types import (
     NONE,
@@ -126,7 +126,29 @@ class CallChecker(OperatorChecker):
             self.decide_scalar(name, False, name.span)
             self.check_key(name, argument)
             return self.map_info(name).key
+        if isinstance(argument, Variable) and "variable" in kinds:
+            kind = next((self.map_info(a).value for a in arguments if isinstance(a, Map)), NONE)
+            self.store_target(argument, kind, argument)
+            return kind
+        if isinstance(argument, TypeOf) and "type" in kinds:
+            return self.resolve(argument)
+        if "member" in kinds:
+            return self._member_offset(arguments[index - 1], argument)
         return self.need_value(argument, self.infer(argument))
+
+    def _member_offset(self, owner: Expr, member: Expr) -> Type:
+        """`a` or `a.b` as an argument: it stands for where that is in the type that the argument before it
+        names."""
+        path: list[str] = []
+        node = member
+        while isinstance(node, Field):
+            path.insert(0, node.name)
+            node = node.operand
+        if not isinstance(node, Identifier) or not isinstance(owner, TypeOf):
+            return self.error("err.type.offsetof", "Not the name of a member", member)
+        offset = OffsetOf(member.span, owner.operand, (node.name, *path))
+        kind = self.infer(offset)
+        return self.set(member, kind, self.constant(offset))
 
     def _is_value(self, node: Identifier) -> bool:
         return self.source.enumerator(node.name) is not None and node.name not in self.registry.functions
@@ -156,8 +178,14 @@ class CallChecker(OperatorChecker):
         is_word = isinstance(argument, Identifier) and "word" in parameter.kinds
         if is_word or (isinstance(argument, Map) and "map" in parameter.kinds):
             return True
-        if "key" in parameter.kinds:
+        if "key" in parameter.kinds or "member" in parameter.kinds:
             return True
+        for word, node, text in (("variable", Variable, "a variable ($name)"), ("type", TypeOf, "typeof(...)")):
+            if word in parameter.kinds and not isinstance(argument, node):
+                self.error("err.call.argtype", f"{feature.name}() expects {text} here", argument)
+                return False
+            if word in parameter.kinds:
+                return True
         if parameter.kinds == ("map",):
             self.error("err.call.argtype", f"{feature.name}() expects a map argument", argument)
             return False

@@ -39,7 +39,7 @@ from pytrace.grammar.nodes import (
     Unary,
     Variable,
 )
-from pytrace.grammar.promote import copied, literal_type, promote
+from pytrace.grammar.promote import copied, literal_type, promote, settled
 from pytrace.grammar.source import Source, encode_text
 from pytrace.grammar.spec import Aggregation
 from pytrace.grammar.types import (
@@ -47,6 +47,7 @@ from pytrace.grammar.types import (
     INT8,
     NONE,
     UINT64,
+    VOID,
     Aggregate,
     Array,
     Bool,
@@ -62,6 +63,7 @@ from pytrace.grammar.types import (
     Type,
     size_of,
 )
+from pytrace.grammar.typewords import type_record
 from pytrace.grammar.typing import is_common
 
 
@@ -137,7 +139,7 @@ class ExpressionChecker(CallChecker):
             case TypeOf():
                 return self.set(node, self.error("err.syntax.expr", "A type cannot be used as a value here", node))
             case TypeInfo():
-                return self.set(node, self.error("err.feature", "typeinfo is not supported yet", node))
+                return self.infer_typeinfo(node)
             case _:
                 raise AssertionError(f"no such expression: {node}")
 
@@ -299,18 +301,28 @@ class ExpressionChecker(CallChecker):
         if isinstance(kind, Record):
             if node.name not in kind.names:
                 return self.set(node, self._no_field(node, str(kind), kind.names))
-            return self.set(node, kind.items[kind.names.index(node.name)])
+            index = kind.names.index(node.name)
+            literal = self.typed.expansions.get(node.operand)
+            value = self.constant(literal.items[index]) if isinstance(literal, RecordExpr) else None
+            return self.set(node, kind.items[index], value)
         if not isinstance(kind, Struct):
             if kind != NONE:
                 self.error(
                     "err.name.struct-field",
                     f"Can not access field '{node.name}' on expression of type '{kind}'",
                     node,
+                    hints=self.btf_hint() if kind == VOID else (),
                 )
             return self.set(node, NONE)
         member = self.member_of(kind, node)
         if member is None:
             return self.set(node, NONE)
+        if member.tag:
+            self.error(
+                "err.type.tag",
+                f"Attempting to access pointer field '{node.name}' with unsupported tag attribute: {member.tag}",
+                node,
+            )
         if kind.kind == "args" or kind.space is not Space.NONE:
             space = kind.space
         return self.set(node, self.member_value_type(member, space))
@@ -432,6 +444,8 @@ class ExpressionChecker(CallChecker):
         if problem is not None:
             return self.set(node, self.error("err.type.cast", problem, node))
         constant = self.constant(node.operand)
+        if constant is None and value != NONE and str(value) == str(to):
+            self.warning("warn.type.cast-same", f"Unnecessary cast: the value is of type '{to}' already", node)
         space = getattr(self.number(value), "space", Space.NONE)
         match to:
             case Pointer(to=pointee):
@@ -473,7 +487,30 @@ class ExpressionChecker(CallChecker):
             return self.resolve(operand)
         if isinstance(operand, TypeOf):
             return self.resolve(operand)
-        return self.number(self.infer(operand))
+        self.measuring += 1
+        kind = self.number(self.infer(operand))
+        self.measuring -= 1
+        return kind
+
+    def infer_typeinfo(self, node: TypeInfo) -> Type:
+        """`typeinfo(type or expression)`: a record of literals takes its place."""
+        kind = settled(self.operand_type(node.operand))
+        switch = self.context.config.unstable_typeinfo
+        if switch == "error":
+            message = (
+                "typeinfo feature is not enabled by default. To enable this unstable feature, "
+                "set the config flag to enable. unstable_typeinfo=enable"
+            )
+            return self.set(node, self.error("err.feature", message, node))
+        if switch == "warn":
+            message = (
+                "Script is using an unstable feature: typeinfo. To prevent this warning you must explicitly "
+                "enable it in the config e.g. unstable_typeinfo=enable"
+            )
+            self.warning("warn.feature.unstable", message, node)
+        number = self.source.host.type_number(kind) if isinstance(kind, (Struct, EnumType)) else 0
+        self.typed.expansions[node] = made = type_record(node, kind, number)
+        return self.set(node, self.infer(made))
 
     def infer_offset(self, node: OffsetOf) -> Type:
         """`offsetof(type, a.b.c)`"""
@@ -495,7 +532,7 @@ class ExpressionChecker(CallChecker):
                     hints=did_you_mean(name, [m.name for m in members]),
                 )
                 return self.set(node, UINT64)
-            offset += member.offset
+            offset += member.offset + (member.bits[0] // 8 if member.bits else 0)
             kind = member.type
         return self.set(node, literal_type(offset), offset)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytrace.grammar.checker import Checker
+from pytrace.grammar.data import replace
 from pytrace.grammar.diagnostics import Label
 from pytrace.grammar.fold import FoldError, fold_binary, fold_unary
 from pytrace.grammar.nodes import Binary, Expr, IncDec, Map, MapElement, Node, Ternary, Unary, Variable
@@ -141,12 +142,21 @@ class OperatorChecker(Checker):
             self._labels(node, left, right),
         )
 
+    def _mixed(self, node: Binary, left: Type, right: Type) -> bool:
+        """Whether one operand is an address of the kernel and the other one of the process, which is warned of."""
+        spaces = {getattr(kind, "space", Space.NONE) for kind in (left, right)}
+        if not spaces >= {Space.USER, Space.KERNEL}:
+            return False
+        self.warning("warn.type.addrspace", f"address space mismatch: '{left}' and '{right}'", node)
+        return True
+
     def _arithmetic(self, node: Binary, left: Type, right: Type) -> Type:
+        mixed = self._mixed(node, left, right)
         match left, right:
             case (Pointer(), Int() | EnumType() | Bool()) if node.op in ("+", "-"):
-                return self.set(node, left)
+                return self.set(node, replace(left, space=Space.NONE) if mixed else left)
             case (Int() | EnumType() | Bool(), Pointer()) if node.op == "+":
-                return self.set(node, right)
+                return self.set(node, replace(right, space=Space.NONE) if mixed else right)
             case (Int() | EnumType() | Bool(), Int() | EnumType() | Bool()):
                 if isinstance(left, Bool) and isinstance(right, Bool):
                     return self.set(node, BOOL)
@@ -157,7 +167,8 @@ class OperatorChecker(Checker):
                         "(cast to unsigned to silence warning)",
                         node,
                     )
-                return self.set(node, arithmetic_type(node.op, left, right))
+                result = arithmetic_type(node.op, left, right)
+                return self.set(node, replace(result, space=Space.NONE) if mixed else result)
             case _:
                 self._unfit(node, left, right)
                 return self.set(node, INT64)

@@ -239,6 +239,9 @@ class StatementChecker(ExpressionChecker):
 
     def use_element(self, target: Map | MapElement) -> None:
         """Check the key of a map element that is about to be written."""
+        if self.measuring:
+            message = "A map cannot be assigned here: the operand of sizeof and the like is not executed"
+            self.error("type.typeof.noeval", message, target)
         if isinstance(target, MapElement):
             self.decide_scalar(target.map, False, target.span)
             self.check_key(target.map, target.key)

@@ -68,6 +68,7 @@ class Checker:
         self.expanding: list[str] = []  # the C macros that we are in
         self.loop_depth = 0
         self.loops: list[For] = []  # the `for` loops that we are in
+        self.measuring = 0  # how many operands of sizeof and the like we are in
 
     def begin_probe(self, typed: TypedProbe, diagnostics: Diagnostics) -> None:
         """Turn to a block, with the place where its messages go."""
@@ -76,6 +77,7 @@ class Checker:
         self.scopes = [{}]
         self.loop_depth = 0
         self.loops = []
+        self.measuring = 0
         for binding in typed.bindings.values():
             binding.assigned = binding.used = False
 
@@ -262,7 +264,7 @@ class Checker:
             found = self.source.find_type(node.name, node.kind, self.typed.target.path)
             if found is None:
                 code = "err.name.enum" if node.kind == "enum" else "err.name.type"
-                self.error(code, f'Cannot resolve unknown type "{node.kind} {node.name}"', node)
+                self.error(code, f'Cannot resolve unknown type "{node.kind} {node.name}"', node, hints=self._near(node))
                 return NONE
             return found
         plain: dict[str, Type] = {
@@ -288,6 +290,21 @@ class Checker:
             )
             return NONE
         return found
+
+    def btf_hint(self) -> tuple[str, ...]:
+        """What may be the reason that the kernel's types are not known."""
+        if self.context.host.has("btf"):
+            return ()
+        return ("This kernel has no BTF (CONFIG_DEBUG_INFO_BTF), so its types are unknown; define or include them.",)
+
+    def _near(self, node: TypeName) -> tuple[str, ...]:
+        """Hints for a struct, union or enumeration that there is not."""
+        if hints := self.btf_hint():
+            return hints
+        head = node.name[:2]
+        known = [*self.source.c.structs, *self.source.c.enums, *self.context.host.type_names(node.kind)]
+        alike = [name for name in known if name.startswith(head) and abs(len(name) - len(node.name)) <= 3]
+        return did_you_mean(node.name, alike)
 
     def _aggregate_named(self, name: str) -> Aggregate | None:
         """`count_t`, `usum_t` and so on; those with buckets have no name in programs."""

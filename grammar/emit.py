@@ -168,6 +168,13 @@ class Emit(Protocol):
         """Copy a string with its NUL from foreign memory; the result is its length or a negative error."""
         ...
 
+    def percpu_address(self, variable: int, cpu: Value | None) -> Value:
+        """Where a CPU has its own copy of a per-CPU variable of the kernel: of CPU `cpu`, or the current one.
+
+        `variable` is its number in the kernel's BTF. 0 if there is no such CPU.
+        """
+        ...
+
     def global_word(self, name: str) -> Value:
         """A word of global data that the runtime fills in (see `plan.GLOBALS`)."""
         ...
@@ -175,6 +182,10 @@ class Emit(Protocol):
     # ---- maps
     def lookup(self, map: str, key: Expr | None) -> Value:
         """The address of an element's value, or null; `map` is a user map's name without `@`."""
+        ...
+
+    def take(self, map: str, key: Expr | None, variable: Expr) -> Value:
+        """Look an element up once: whether there is one, whose value then is in the scratch variable."""
         ...
 
     def delete(self, map: str, key: Expr | None) -> Value:

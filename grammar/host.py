@@ -44,6 +44,15 @@ class Prototype:
 
 
 @dataclass(frozen=True, slots=True)
+class PercpuVariable:
+    """A per-CPU variable: its number in BTF, where it is in each CPU's copy of the section, and its type."""
+
+    number: int
+    offset: int
+    type: Type
+
+
+@dataclass(frozen=True, slots=True)
 class Symbol:
     """A function or object symbol of an ELF file: `address` as in the symbol table, `offset` in the file."""
 
@@ -182,6 +191,22 @@ class Host(TypeSource, Protocol):
 
     def kernel_address(self, symbol: str) -> int | None:
         """The address of a kernel symbol (/proc/kallsyms)."""
+        ...
+
+    def type_names(self, kind: str) -> Iterable[str]:
+        """The names of all of the kernel's types of a kind (`struct`, `union` or `enum`), sorted."""
+        ...
+
+    def type_definition(self, kind: str, name: str) -> str | None:
+        """A type of the kernel as C defines it, with a newline at the end; only this one is looked up."""
+        ...
+
+    def type_number(self, kind: Struct | EnumType) -> int:
+        """The number of a type in the kernel's BTF; 0 if it is none of the kernel's."""
+        ...
+
+    def percpu_variable(self, name: str) -> PercpuVariable | None:
+        """A per-CPU variable of the kernel image, by BTF."""
         ...
 
     def c_definitions(self, text: str) -> CDefinitions:

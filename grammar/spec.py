@@ -34,9 +34,10 @@ class Param:
     """One parameter of a function.
 
     `kinds` are the accepted kinds of argument (`int`, `bool`, `string`, `pointer`, `buffer`, `array`, `tuple`,
-    `stack`, `struct`, `any`; empty: anything that has a value), or `map` (a map without key), `word` (a bare
-    identifier) or
-    `variable`. `literal` wants a compile-time constant; `rest` takes any number of arguments.
+    `stack`, `struct`, `any`; empty: anything that has a value), or `map` (a map without key), `key` (of the map
+    before it), `word` (a bare identifier), `variable` (a scratch variable that gets the map's value), `type`
+    (`typeof(…)`) or `member` (`a.b`, of the type before it). `literal` wants a compile-time constant; `rest` takes
+    any number of arguments.
     """
 
     name: str
@@ -503,18 +504,40 @@ class Session(Protocol):
 # ---------------------------------------------------------------- the registry
 
 
-@dataclass(slots=True)
 class Registry:
-    """All features by name; aliases are names too."""
+    """All features by name; aliases are names too.
 
-    functions: dict[str, Function] = field(default_factory=dict)
-    probes: dict[str, ProbeType] = field(default_factory=dict)
-    kinds: dict[str, ValueKind] = field(default_factory=dict)
+    `rest` makes all features but probe types register themselves: it is called when one of them is first asked
+    for, since listings do not need them.
+    """
+
+    def __init__(self) -> None:
+        self.probes: dict[str, ProbeType] = {}
+        self.rest: Callable[[], None] | None = None
+        self._functions: dict[str, Function] = {}
+        self._kinds: dict[str, ValueKind] = {}
+
+    @property
+    def functions(self) -> dict[str, Function]:
+        """Builtins, functions, actions and aggregations."""
+        self._complete()
+        return self._functions
+
+    @property
+    def kinds(self) -> dict[str, ValueKind]:
+        """The kinds of value that only user space can show."""
+        self._complete()
+        return self._kinds
+
+    def _complete(self) -> None:
+        rest, self.rest = self.rest, None
+        if rest is not None:
+            rest()
 
     def add(self, feature: Feature) -> None:
         """Take one feature; two of one name are a bug."""
         tables: tuple[tuple[type, dict[str, Any]], ...] = (
-            (Function, self.functions), (ProbeType, self.probes), (ValueKind, self.kinds),
+            (Function, self._functions), (ProbeType, self.probes), (ValueKind, self._kinds),
         )  # fmt: skip
         table = next(table for kind, table in tables if isinstance(feature, kind))
         for name in (feature.name, *feature.aliases):

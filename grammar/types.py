@@ -223,7 +223,8 @@ class Member:
     """A member of a struct, union, argument list: `offset` in bytes, `bits` = (shift, width) of a bit-field.
 
     `data_loc` marks a tracepoint's `__data_loc` field, whose 4 bytes say where the data is in the record.
-    `text` is the declaration as the kernel writes it, for listings.
+    `text` is the declaration as the kernel writes it, for listings. `tag` is what the kernel marks a pointer
+    with that must not be followed as it is (`percpu`).
     """
 
     name: str
@@ -232,6 +233,7 @@ class Member:
     bits: tuple[int, int] | None = None
     data_loc: bool = False
     text: str = ""
+    tag: str = ""
 
 
 class TypeSource(Protocol):

@@ -19,7 +19,7 @@ from pytrace.grammar.spec import REGISTRY, Output
 from pytrace.objectcache import ObjectCache
 from pytrace.options import Options
 from pytrace.runtime import clocks
-from pytrace.runtime.privileges import check_privileges
+from pytrace.runtime.privileges import check_lockdown, check_privileges
 from pytrace.runtime.process import Child, Target
 from pytrace.runtime.tracer import Tracer
 from pytrace.session import LiveSession
@@ -87,6 +87,7 @@ class Trace:
 
     def __enter__(self) -> Trace:
         check_privileges()
+        check_lockdown()
         text, name, options = self._text, self._name, self.options
         self.compilation = ObjectCache().compilation(
             text, name, options, lambda: live_host(options), lambda host: compile_text(text, name, options, host)

@@ -10,6 +10,8 @@ from pytrace.grammar.host import Host, HostError
 from pytrace.grammar.spec import ProbeType, Registry
 from pytrace.language.probes.common import is_wildcard
 
+TYPES = ("struct", "union", "enum")
+
 
 class ListingError(ValueError):
     """The search cannot be understood; `hints` may say what was meant."""
@@ -38,9 +40,13 @@ def list_probes(
         HostError: the machine does not let us read what is asked for.
     """
     describe = Parameters(host, warn) if verbose else None
-    for part in search.split(","):
+    for part in (piece.strip() for piece in search.split(",")):
         problems: list[HostError] = []
-        lines = list(_list_one(part.strip() or "*", host, registry, describe, pid, problems))
+        word, _, pattern = part.partition(" ")
+        if word in TYPES and pattern:
+            yield from _list_types(word, pattern.strip(), host, verbose)
+            continue
+        lines = list(_list_one(part or "*", host, registry, describe, pid, problems))
         yield from lines
         if not lines:
             for problem in problems:
@@ -62,6 +68,15 @@ class Parameters:
             if (message := str(problem)) not in self._warned:
                 self._warned.add(message)
                 self._warn(message)
+
+
+def _list_types(kind: str, pattern: str, host: Host, verbose: bool) -> Iterator[str]:
+    """The types of the kernel that match, or their C definitions, each followed by an empty line."""
+    names = filter(matcher(pattern), host.type_names(kind)) if is_wildcard(pattern) else [pattern]
+    for name in names:
+        text = host.type_definition(kind, name) if verbose or not is_wildcard(pattern) else ""
+        if text is not None:
+            yield text if verbose else f"{kind} {name}"
 
 
 def _list_one(
@@ -93,7 +108,9 @@ def _types(word: str, pattern: str, host: Host, registry: Registry, pid: int | N
     if not is_wildcard(word):
         kind = registry.probe_type(word)
         if kind is None:
-            raise ListingError(f"Invalid probe type: {word}", did_you_mean(word.lower(), registry.probes))
+            names = sorted({kind.name for kind in registry.probes.values()})
+            hints = did_you_mean(word.lower(), registry.probes) or (f"The types are {', '.join(names)}.",)
+            raise ListingError(f"Invalid probe type: {word}", hints)
         return [kind]
     wanted = {"kernel"}
     target = pattern.partition(":")[0]

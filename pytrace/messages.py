@@ -96,6 +96,8 @@ def _report_run(error: Exception, messages: Messages, verbose: bool, trace: Trac
             return INTERNAL
         case PrivilegeError() | ProcessError() | HostError() | LibraryMissing() | WalkError():
             messages.error(str(error))
+            if hint := getattr(error, "hint", ""):
+                messages.hint(hint)
             return FAILED
         case ListingError():
             messages.error(str(error))

@@ -20,7 +20,12 @@ _REMEDIES = (
     (re.compile(r"infinite loop|back-edge"), "Give the loop a bound that can be seen, e.g. `for ($i : 0..100) { … }`."),
     (re.compile(r"too large|too many|BPF program is too|complexity"), "Do less in one probe: fewer or shorter loops."),
     (
-        re.compile(r"unknown func|helper .* not allowed|program of this type cannot use helper"),
+        re.compile(r"func \S+#195\b|map_lookup_percpu_elem"),
+        "Reading an aggregation in the program needs the kernel helper bpf_map_lookup_percpu_elem, which exists "
+        "since Linux 5.19; printing the map does not.",
+    ),
+    (
+        re.compile(r"invalid func|unknown func|helper .* not allowed|program of this type cannot use helper"),
         "This kernel does not allow that here.",
     ),
     (

@@ -7,8 +7,9 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from pytrace.grammar.host import Prototype
+from pytrace.grammar.host import HostError, PercpuVariable, Prototype
 from pytrace.grammar.types import (
     BOOL,
     INT8,
@@ -30,11 +31,17 @@ from pytrace.runtime.btffile import BtfFile, Kind, Record
 from pytrace.runtime.btftext import declaration, type_text
 from pytrace.runtime.cnames import base_type, integer
 
+if TYPE_CHECKING:
+    from pytrace.runtime.btfdump import Definitions
+
 _MODULES = "/sys/kernel/btf"
 _MODIFIERS = frozenset({Kind.CONST, Kind.VOLATILE, Kind.RESTRICT, Kind.TYPE_TAG, Kind.DECL_TAG})
 _COMPOSITE = {"struct": (Kind.STRUCT,), "union": (Kind.UNION,), "enum": (Kind.ENUM, Kind.ENUM64)}
 _TRACEPOINT = "btf_trace_"
 _ITERATOR = "bpf_iter__"
+_HARMLESS_TAGS = frozenset({"rcu", "user"})
+_NO_BTF = "There is no BTF, from which types are listed: use a kernel with CONFIG_DEBUG_INFO_BTF, or set BPFTRACE_BTF"
+_PERCPU = ".data..percpu"
 
 
 class KernelTypes:
@@ -51,6 +58,7 @@ class KernelTypes:
         self._types: dict[tuple[str, int], Type] = {}
         self._members: dict[Struct, tuple[Member, ...]] = {}
         self._places: dict[tuple[str, str], tuple[BtfFile, int]] = {}
+        self._definitions: dict[str, Definitions] = {}
 
     # ------------------------------------------------------------ files
 
@@ -135,6 +143,11 @@ class KernelTypes:
                         return EnumType(kind.name, 8, kind.signed), value
         return None
 
+    def number(self, kind: Struct | EnumType) -> int:
+        """The number of a struct, union or enumeration; 0 if it is unknown."""
+        place = self._place(kind.kind if isinstance(kind, Struct) else "enum", kind.name)
+        return place[1] if place else 0
+
     def _place(self, kind: str, name: str) -> tuple[BtfFile, int] | None:
         return self._places.get((kind, name)) or self._find(self._loaded(), name, *_COMPOSITE.get(kind, ()))
 
@@ -216,13 +229,76 @@ class KernelTypes:
                 start, bits = place_bits(base * 8 + bit, width, size)
                 yield Member(name, kind, start, bits, text=text)
             else:
-                yield Member(name, kind, base + bit // 8, text=text)
+                yield Member(name, kind, base + bit // 8, text=text, tag=self._tag(file, inner))
+
+    def _tag(self, file: BtfFile, record: Record) -> str:
+        """The tag of a pointer that is no plain address; `rcu` only asks for care, `user` is a space.
+
+        With `kind_flag` it is an attribute of the compiler's (Documentation/bpf/btf.rst, Linux 6.15).
+        """
+        if record.kind != Kind.PTR:
+            return ""
+        target = file.record(record.value)
+        while target.kind in _MODIFIERS:
+            if target.kind == Kind.TYPE_TAG and target.name not in _HARMLESS_TAGS and not target.flag:
+                return target.name
+            target = file.record(target.value)
+        return ""
 
     def _strip(self, file: BtfFile, number: int) -> Record:
         record = file.record(number)
         while record.kind in _MODIFIERS or record.kind == Kind.TYPEDEF:
             record = file.record(record.value)
         return record
+
+    # ------------------------------------------------------------ listings of types
+
+    def type_names(self, kind: str) -> list[str]:
+        """The names of all structs, unions or enumerations of the kernel and its loaded modules, sorted.
+
+        Raises:
+            HostError: there is no BTF.
+        """
+        if self.kernel is None:
+            raise HostError(_NO_BTF)
+        offsets = ((file, offset) for file in self._all() for _, offset in file.walk(*_COMPOSITE[kind]) if offset)
+        return sorted({file.string(offset) for file, offset in offsets})
+
+    def definition(self, kind: str, name: str) -> str | None:
+        """A struct, union or enumeration as C defines it, with a newline at the end; None if there is none of
+        that name.
+
+        Raises:
+            HostError: there is no BTF.
+        """
+        from pytrace.runtime.btfdump import Definitions  # only listings need it
+
+        if self.kernel is None:
+            raise HostError(_NO_BTF)
+        place = self._find(self._all(), name, *_COMPOSITE[kind])
+        if place is None:
+            return None
+        file, number = place
+        if file.module not in self._definitions:
+            self._definitions[file.module] = Definitions(file)
+        return self._definitions[file.module].text(f"{kind} {name}", number)
+
+    # ------------------------------------------------------------ variables
+
+    def percpu_variable(self, name: str) -> PercpuVariable | None:
+        """A per-CPU variable of the kernel image; None if there is none of that name.
+
+        Its section is asked: BTF may have variables of other sections (pahole's `global_var`, 2025).
+        """
+        file = self.kernel
+        number = file.find(name, Kind.VAR) if file else 0
+        if file is None or not number:
+            return None
+        section = file.record(file.find(_PERCPU, Kind.DATASEC)).extra
+        places = {member: offset for member, offset, _ in struct.iter_unpack("<III", section)}
+        if number not in places:
+            return None
+        return PercpuVariable(number, places[number], self.type_at(file, number))
 
     # ------------------------------------------------------------ functions and raw tracepoints
 

@@ -127,6 +127,11 @@ class BtfFile:
         handle = _library().btf__parse_split(encode_text(f"/sys/kernel/btf/{name}"), base._handle)
         return cls(handle, name, base) if handle else None
 
+    @property
+    def handle(self) -> int:
+        """libbpf's `struct btf *`."""
+        return self._handle
+
     def find(self, name: str, kind: Kind) -> int:
         """The number of the type of that name and kind; 0 if there is none."""
         found: int = _library().btf__find_by_name_kind(self._handle, encode_text(name), kind)

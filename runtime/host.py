@@ -8,20 +8,26 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pytrace.grammar.host import CDefinitions, Event, HostError, Prototype, Symbol, UsdtLocation, UserVariable
+from pytrace.grammar.host import (
+    CDefinitions,
+    Event,
+    HostError,
+    PercpuVariable,
+    Prototype,
+    Symbol,
+    UsdtLocation,
+    UserVariable,
+)
 from pytrace.grammar.types import EnumType, Member, Struct, Type
 from pytrace.runtime import cpus
-from pytrace.runtime.binaries import resolve
-from pytrace.runtime.btf import KernelTypes
-from pytrace.runtime.cfront import CFront, kernel_header_arguments
 from pytrace.runtime.cnames import base_type
-from pytrace.runtime.elf import ET_DYN, ElfFile
-from pytrace.runtime.features import Features
-from pytrace.runtime.kernel import KernelFunctions, KernelSymbols
-from pytrace.runtime.tracefs import Tracefs
-from pytrace.runtime.usdt import usdt_locations
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # each is loaded when the program at hand asks for what it knows
+    from pytrace.runtime.btf import KernelTypes
+    from pytrace.runtime.cfront import CFront
+    from pytrace.runtime.features import Features
+    from pytrace.runtime.kernel import KernelFunctions, KernelSymbols
+    from pytrace.runtime.tracefs import Tracefs
     from pytrace.runtime.usertypes import UserTypes
 
 # include/linux/proc_ns.h: PROC_PID_INIT_INO
@@ -43,17 +49,47 @@ class LiveHost:
         unsafe: bool = False,
         without: frozenset[str] = frozenset(),
     ) -> None:
-        self._unsafe = unsafe
+        self._unsafe, self._without = unsafe, without
         self._include_dirs = tuple(include_dirs)
         self._include = tuple(include)
         self._symbols: dict[str, list[Symbol]] = {}
         self._usdt: dict[str, list[UsdtLocation]] = {}
         self._debug: dict[str, UserTypes] = {}
-        self.types = KernelTypes(os.environ.get("BPFTRACE_BTF", ""))
-        self.tracefs = Tracefs(self.types)
-        self.kernel_symbols = KernelSymbols()
-        self._functions = KernelFunctions(self.types, self.tracefs, self.kernel_symbols)
-        self._features = Features(self.types, self.tracefs, without)
+
+    # ------------------------------------------------------------ who knows what
+
+    @cached_property
+    def types(self) -> KernelTypes:
+        """The kernel's types, by BTF."""
+        from pytrace.runtime.btf import KernelTypes
+
+        return KernelTypes(os.environ.get("BPFTRACE_BTF", ""))
+
+    @cached_property
+    def tracefs(self) -> Tracefs:
+        """The kernel's tracepoints."""
+        from pytrace.runtime.tracefs import Tracefs
+
+        return Tracefs(self)
+
+    @cached_property
+    def kernel_symbols(self) -> KernelSymbols:
+        """The kernel's symbols."""
+        from pytrace.runtime.kernel import KernelSymbols
+
+        return KernelSymbols()
+
+    @cached_property
+    def _functions(self) -> KernelFunctions:
+        from pytrace.runtime.kernel import KernelFunctions
+
+        return KernelFunctions(self.types, self.tracefs, self.kernel_symbols)
+
+    @cached_property
+    def _features(self) -> Features:
+        from pytrace.runtime.features import Features
+
+        return Features(self.types, self.tracefs, self._without)
 
     # ------------------------------------------------------------ types
 
@@ -77,6 +113,8 @@ class LiveHost:
 
     @cached_property
     def _c_front(self) -> CFront:
+        from pytrace.runtime.cfront import CFront, kernel_header_arguments
+
         headers = kernel_header_arguments(os.uname().release, dict(os.environ))
         return CFront(self.types, self._include_dirs, self._include, self.has("btf"), headers)
 
@@ -128,6 +166,22 @@ class LiveHost:
         """See `Host`."""
         return self.kernel_symbols.address(symbol)
 
+    def type_names(self, kind: str) -> Iterable[str]:
+        """See `Host`."""
+        return self.types.type_names(kind)
+
+    def type_definition(self, kind: str, name: str) -> str | None:
+        """See `Host`."""
+        return self.types.definition(kind, name)
+
+    def type_number(self, kind: Struct | EnumType) -> int:
+        """See `Host`."""
+        return 0 if kind.origin else self.types.number(kind)
+
+    def percpu_variable(self, name: str) -> PercpuVariable | None:
+        """See `Host`."""
+        return self.types.percpu_variable(name)
+
     def has(self, feature: str) -> bool:
         """See `Host`. The names are those of `Features.names`, and those of the BPF helpers."""
         return self._features.has(feature)
@@ -136,17 +190,23 @@ class LiveHost:
 
     def binaries(self, target: str, pid: int | None = None) -> Sequence[str]:
         """See `Host`."""
+        from pytrace.runtime.binaries import resolve
+
         return resolve(target, pid, self._unsafe)
 
     def symbols(self, path: str) -> Sequence[Symbol]:
         """See `Host`."""
         if path not in self._symbols:
+            from pytrace.runtime.elf import ElfFile
+
             with ElfFile(path) as file:
                 self._symbols[path] = file.symbols()
         return self._symbols[path]
 
     def user_variable(self, path: str, name: str, offset: int) -> UserVariable | None:
         """See `Host`."""
+        from pytrace.runtime.elf import ET_DYN, ElfFile
+
         with ElfFile(path) as file:
             found = file.find(name, objects=True) or file.find(name)
             if not found:
@@ -157,6 +217,8 @@ class LiveHost:
     def usdt(self, path: str) -> Sequence[UsdtLocation]:
         """See `Host`."""
         if path not in self._usdt:
+            from pytrace.runtime.usdt import usdt_locations
+
             self._usdt[path] = usdt_locations(path)
         return self._usdt[path]
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 
-from pytrace.runtime.syscalls import file_system, mount
-
 # Documentation/trace/ftrace.rst: on its own, on older systems only inside of debugfs
 _FOLDERS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 
 
 def tracefs() -> str | None:
     """The folder of tracefs, or None when there is none and it cannot be mounted."""
-    return _present() or (_present() if mount("tracefs", _FOLDERS[0]) else None)
+    found = _present()
+    if found is None:
+        from pytrace.runtime.syscalls import mount  # nearly every system has mounted it
+
+        found = _present() if mount("tracefs", _FOLDERS[0]) else None
+    return found
 
 
 def _present() -> str | None:
@@ -25,6 +28,8 @@ _BPF_MAGIC = 0xCAFE4A11  # include/uapi/linux/magic.h
 
 def bpffs() -> str | None:
     """The folder of the BPF file system, or None when it cannot be mounted."""
+    from pytrace.runtime.syscalls import mount
+
     return BPFFS if _is_bpffs() or (mount("bpf", BPFFS) and _is_bpffs()) else None
 
 
@@ -34,6 +39,8 @@ def pin_path(pin: str) -> str:
 
 
 def _is_bpffs() -> bool:
+    from pytrace.runtime.syscalls import file_system
+
     try:
         return file_system(BPFFS) == _BPF_MAGIC
     except OSError:

@@ -17,8 +17,16 @@ _NEEDED = ("CAP_BPF", "CAP_PERFMON", "CAP_DAC_READ_SEARCH", "CAP_DAC_OVERRIDE")
 _BY_ADMIN = ("CAP_BPF", "CAP_PERFMON")
 
 
+_LOCKDOWN = Path("/sys/kernel/security/lockdown")
+_LOCKED_DOWN = """\
+Kernel lockdown is enabled and set to 'confidentiality'.
+In this mode the kernel lets nobody read its memory, not even root, so tracing programs cannot be loaded.
+It was chosen at boot (lockdown=confidentiality, or Secure Boot on some systems) and cannot be lowered until then:
+boot with lockdown=integrity or lockdown=none; kernel_lockdown(7) and `cat /sys/kernel/security/lockdown` tell more."""
+
+
 class PrivilegeError(Exception):
-    """A capability is missing; the message names it and says what to do."""
+    """A capability is missing, or the kernel is locked; the message names it and says what to do."""
 
 
 def check_privileges(status: Path = Path("/proc/self/status")) -> None:
@@ -26,6 +34,16 @@ def check_privileges(status: Path = Path("/proc/self/status")) -> None:
     text = status.read_text()
     for name in missing(text):
         raise PrivilegeError(_message(name, text))
+
+
+def check_lockdown(path: Path = _LOCKDOWN) -> None:
+    """Raise `PrivilegeError` if the kernel lets no program read its memory (security/lockdown/lockdown.c)."""
+    try:
+        text = path.read_text()
+    except OSError:  # no lockdown in this kernel, or securityfs is not mounted
+        return
+    if "[confidentiality]" in text:
+        raise PrivilegeError(_LOCKED_DOWN)
 
 
 def missing(status: str) -> tuple[str, ...]:

@@ -27,7 +27,11 @@ _libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 
 
 class ProcessError(Exception):
-    """A process cannot be started or traced; the message is meant for the user."""
+    """A process cannot be started or traced; the message and the hint are meant for the user."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        self.hint = hint
+        super().__init__(message)
 
 
 class Child:
@@ -174,7 +178,8 @@ class Target:
         try:
             self.pidfd = os.pidfd_open(pid)
         except OSError as error:
-            raise ProcessError(f"Failed to attach to pid: Unable to open pidfd ({error.strerror})") from error
+            hint = f"There is no process {pid}; `ps -e` lists them." if error.errno == errno.ESRCH else ""
+            raise ProcessError(f"Failed to attach to pid: Unable to open pidfd ({error.strerror})", hint) from error
 
     def exited(self) -> bool:
         """Whether it has exited; does not wait."""

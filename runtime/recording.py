@@ -148,7 +148,7 @@ _BY_TRACEFS = _names(Host.event, Host.events)
 _BY_KERNEL = _names(
     Host.find_type, Host.enumerators, Host.enumerator, Host.kernel_function, Host.kernel_functions,
     Host.function_prototype, Host.function_prototypes, Host.raw_tracepoint, Host.raw_tracepoints, Host.kernel_address,
-    Host.has, Host.iterators,
+    Host.has, Host.iterators, Host.percpu_variable, Host.type_names, Host.type_definition, Host.type_number,
 ) | {"page_size", "cpus"}  # fmt: skip
 
 

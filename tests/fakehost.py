@@ -9,6 +9,7 @@ from pytrace.grammar.host import (
     CDefinitions,
     Event,
     HostError,
+    PercpuVariable,
     Prototype,
     Symbol,
     UsdtArgument,
@@ -403,13 +404,18 @@ class FakeHost:
     variables: dict[tuple[str, str], UserVariable] = field(default_factory=lambda: dict(VARIABLES))
     locations: dict[str, tuple[UsdtLocation, ...]] = field(default_factory=lambda: dict(USDT))
     addresses: dict[str, int] = field(
-        default_factory=lambda: {"jiffies": 0xFFFFFFFF82A05000, "vfs_read": 0xFFFFFFFF813D1F40}
+        default_factory=lambda: {
+            "jiffies": 0xFFFFFFFF82A05000,
+            "process_counts": 0x2A5C0,
+            "vfs_read": 0xFFFFFFFF813D1F40,
+        }
     )
     features: set[str] = field(default_factory=lambda: set(FEATURES))
     definitions: CDefinitions = field(default_factory=CDefinitions)
     namespace: tuple[int, int] | None = None
     prototypes: dict[tuple[str, str], Prototype] = field(default_factory=lambda: dict(USER_FUNCTIONS))
     cgroups: dict[str, int] = field(default_factory=lambda: {"/sys/fs/cgroup": 1})
+    percpu: dict[str, PercpuVariable] = field(default_factory=lambda: {"process_counts": PercpuVariable(7, 64, UINT64)})
     page_size: int = 4096
     cpus: int = 4
     asked: list[str] = field(default_factory=list)
@@ -488,6 +494,20 @@ class FakeHost:
 
     def kernel_address(self, symbol: str) -> int | None:
         return self.addresses.get(symbol)
+
+    def type_names(self, kind: str) -> Sequence[str]:
+        self.asked.append("type_names")
+        known = [e.name for e in self.enums] if kind == "enum" else [s.name for s in self.structs if s.kind == kind]
+        return sorted(known)
+
+    def type_definition(self, kind: str, name: str) -> str | None:
+        return f"{kind} {name} {{\n}};\n" if self.find_type(name, kind) else None
+
+    def type_number(self, kind: Struct | EnumType) -> int:
+        return sum(map(ord, kind.name)) if self.find_type(kind.name, getattr(kind, "kind", "enum")) else 0
+
+    def percpu_variable(self, name: str) -> PercpuVariable | None:
+        return self.percpu.get(name)
 
     def c_definitions(self, text: str) -> CDefinitions:
         return self.definitions

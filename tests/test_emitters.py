@@ -53,6 +53,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "ksym": ("I",),
     "len": ("@k",),
     "macaddr": ("M",),
+    "memcmp": ("S, S, 32", 'S, "ab", 2', "N, N, 0", "S, N, 5"),
     "ntop": ("I", "(uint32)I", "10, L", 'pton("1.2.3.4")', 'pton("fe80::1")', "2, I"),
     "pton": ('"1.2.3.4"', '"fe80::7:1"'),
     "signal_name": ("L",),
@@ -80,13 +81,16 @@ PRINTS: dict[str, tuple[str, ...]] = {
 NOT_COMPARED = {
     "cat": "reads a file when it is shown",
     "cgroupid": "is known while compiling, and only for directories of the machine",
+    "container_of": "depends on a type of the kernel",
     "clear": "acts on a map after the program has run",
     "exit": "ends the run",
+    "find": "gives a variable a value",
     "getopt": "depends on the command line",
     "join": "reads the memory of a process",
     "kaddr": "is known while compiling, and only for symbols of the kernel",
     "override": "changes what the kernel does",
     "path": "is the work of a helper",
+    "percpu_kaddr": "depends on where the kernel keeps its variables",
     "reg": "reads the registers at a probe",
     "runtime_warning": "is not to be called",
     "signal": "kills",
@@ -96,6 +100,7 @@ NOT_COMPARED = {
     "uaddr": "depends on where a file was loaded",
     "unwatch": "is refused",
     "usym": "holds the process",
+    "write_user": "writes into a process",
     "zero": "acts on a map after the program has run",
 }
 

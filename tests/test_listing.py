@@ -6,6 +6,7 @@ import pytest
 
 from pytrace.grammar.host import HostError, UsdtLocation
 from pytrace.grammar.spec import REGISTRY
+from pytrace.grammar.types import EnumType
 from pytrace.listing import ListingError, list_probes
 from tests.language.probe_world import World
 
@@ -126,3 +127,41 @@ def test_what_the_kernel_lacks_is_said_when_asked_for() -> None:
         "rawtracepoint:vmlinux:sched_switch",
         "tracepoint:sched:sched_switch",
     ]
+
+
+@tag("list.target", "list.type")
+@pytest.mark.parametrize(
+    ("search", "lines"),
+    [
+        ("tracepoint:sched:sched_switch", ["tracepoint:sched:sched_switch"]),
+        ("tracepoint:sched:nothing_like_it", []),
+        ("rawtracepoint:sched_switch", ["rawtracepoint:vmlinux:sched_switch"]),
+        ("rawtracepoint:vmlinux:sched_switch", ["rawtracepoint:vmlinux:sched_switch"]),
+        ("rawtracepoint:ext4:sched_switch", []),
+        ("rawtracepoint:nothing_like_it", []),
+        ("struct task_struct", ["struct task_struct"]),
+        ("struct nothing_like_it", []),
+    ],
+)
+@pytest.mark.parametrize("verbose", [False, True])
+def test_of_one_name_no_list_is_read(search: str, lines: list[str], verbose: bool) -> None:
+    world = World()
+    found = [line for line in listed(search, world, verbose) if not line.startswith(" ")]
+    assert [line.partition(" {")[0] for line in found] == lines
+    assert world.asked == []
+
+
+@tag("list.struct")
+@pytest.mark.parametrize(
+    ("search", "lines"),
+    [
+        ("struct task_str*", ["struct task_struct"]),
+        ("struct task_struct,  enum pid_ty*", ["struct task_struct", "enum pid_type"]),
+        ("union nothing*", []),
+    ],
+)
+def test_types(search: str, lines: list[str]) -> None:
+    world = World()
+    world.enums[EnumType("pid_type", 4)] = {"PIDTYPE_PID": 0}
+    assert listed(search, world) == lines
+    assert listed(search, world, verbose=True) == [f"{line} {{\n}};\n" for line in lines]

@@ -1,8 +1,19 @@
 """Every builtin, function, aggregation and probe type of the language: one class per feature (floor 3).
 
-Importing this package fills `pytrace.grammar.spec.REGISTRY`.
+Importing this package fills `pytrace.grammar.spec.REGISTRY`: with the types of probe at once, with the rest when
+somebody asks for it.
 """
 
-from pytrace.language import aggregations, builtins, functions, probes, values
+from pytrace.grammar.spec import REGISTRY
+from pytrace.language import probes
 
-__all__ = ["aggregations", "builtins", "functions", "probes", "values"]
+
+def _rest() -> None:
+    from pytrace.language import aggregations, builtins, functions, values
+
+    assert all((aggregations, builtins, functions, values))
+
+
+REGISTRY.rest = _rest
+
+__all__ = ["probes"]

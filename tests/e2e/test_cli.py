@@ -296,7 +296,10 @@ def test_a_process(start: Start, run: Runner) -> None:
     assert re.fullmatch(rf"\n\n@\[{process.pid}\]: \d+\n", result.stdout)
     assert result.status == 0
     assert run("-p", "4194304", "-e", "begin {}") == (
-        "", "ERROR: Failed to attach to pid: Unable to open pidfd (No such process)\n", 1,
+        "",
+        "ERROR: Failed to attach to pid: Unable to open pidfd (No such process)\n"
+        "HINT: There is no process 4194304; `ps -e` lists them.\n",
+        1,
     )  # fmt: skip
     both = run("-p", "1", "-c", "ls", "-e", "begin {}")
     assert both.stderr.startswith("ERROR: USAGE: Cannot use both -c and -p.\nUSAGE:\n")

@@ -180,7 +180,13 @@ ERRORS = [
         "Common tracepoint field 'common_pid' can not be read by a program",
         "args.common_pid",
     ),
-    Said("err.feature", "print(typeinfo(pid));", "typeinfo is not supported yet", "typeinfo(pid)"),
+    Said(
+        "err.feature",
+        "print(typeinfo(pid));",
+        "typeinfo feature is not enabled by default. To enable this unstable feature, "
+        "set the config flag to enable. unstable_typeinfo=enable",
+        "typeinfo(pid)",
+    ),
     Said("err.feature", 'import "x.bt";', "import is not allowed inside a block", 'import "x.bt";'),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from pytrace.grammar.types import (
     size_of,
 )
 from pytrace.runtime.btf import KernelTypes, place_bits
-from pytrace.runtime.btffile import BtfFile
+from pytrace.runtime.btffile import BtfFile, Kind
 
 tag = pytest.mark.tag
 needs_btf = pytest.mark.skipif(not Path("/sys/kernel/btf/vmlinux").exists(), reason="the kernel has no BTF")
@@ -245,3 +246,38 @@ def test_signs_and_widths_of_base_types() -> None:
     assert types.find_type("short int") == Int(2, True)
     assert types.find_type("unsigned char") == UINT8
     assert types.find_type("__int128") == Array(UINT64, 2)
+
+
+def write_btf(path: Path, types: list[tuple[str, int, int, int, bytes]]) -> KernelTypes:
+    """A BTF file with these types: name, kind, number of members, size or type, what follows."""
+    names, records = b"\0", b""
+    for name, kind, count, value, rest in types:
+        offset = len(names) if name else 0
+        names += name.encode() + b"\0" if name else b""
+        records += struct.pack("<III", offset, kind << 24 | count, value) + rest
+    header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(records), len(records), len(names))
+    path.write_bytes(header + records + names)
+    return KernelTypes(str(path))
+
+
+@tag("type.pointer.tag")
+def test_tags_of_pointers(tmp_path: Path) -> None:
+    members = b"".join(struct.pack("<III", 0, pointer, 64 * n) for n, pointer in enumerate((3, 5, 7, 8)))
+    kernel = write_btf(
+        tmp_path / "btf",
+        [
+            ("char", Kind.INT, 0, 1, struct.pack("<I", 8)),
+            ("percpu", Kind.TYPE_TAG, 0, 1, b""),
+            ("", Kind.PTR, 0, 2, b""),
+            ("rcu", Kind.TYPE_TAG, 0, 1, b""),
+            ("", Kind.PTR, 0, 4, b""),
+            ("user", Kind.TYPE_TAG, 0, 1, b""),
+            ("", Kind.PTR, 0, 6, b""),
+            ("", Kind.PTR, 0, 1, b""),
+            ("mount", Kind.STRUCT, 4, 32, members),
+        ],
+    )
+    mount = kernel.find_type("mount", "struct")
+    assert isinstance(mount, Struct)
+    found = [(m.tag, m.type.space) for m in kernel.members(mount) if isinstance(m.type, Pointer)]
+    assert found == [("percpu", Space.KERNEL), ("", Space.KERNEL), ("", Space.USER), ("", Space.KERNEL)]

@@ -70,6 +70,31 @@ class HasKey(Function):
 
 
 @feature
+class Find(Function):
+    """Whether a map has an element with this key, whose value is then put into a variable; a bool.
+
+    It looks once where `has_key` and reading look twice. Without such an element the variable stays as it is.
+
+    bt> begin { @m["a"] = 5; if (find(@m, "a", $v)) { print($v); } }
+
+    Source: bpf_map_lookup_elem (bpf-helpers(7)).
+    """
+
+    name = "find"
+    parameters = (MAP, Param("key", ("key",)), Param("variable", ("variable",)))
+    returns = BOOL
+
+    def type(self, site: CallSite) -> Type:
+        if site.scalars[0]:
+            message = "call to find() expects a map with explicit keys (non-scalar map)"
+            site.error("err.type.scalar", message)
+        return BOOL
+
+    def emit(self, emit: Emit, site: CallSite) -> Value:
+        return emit.take(site.map(0), _key(site), site.arguments[2])
+
+
+@feature
 class IsScalar(Function):
     """Whether a map is used without keys; a bool, known while compiling.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.emit import Emit, Value
-from pytrace.grammar.host import Host, Prototype
+from pytrace.grammar.host import Host, HostError, Prototype
 from pytrace.grammar.plan import RawTracepointAttach
 from pytrace.grammar.spec import Target, feature
 from pytrace.grammar.types import Int, Member, Space
@@ -94,6 +94,12 @@ class RawTracepoint(Probe):
         return None
 
     def search(self, pattern: str, host: Host, pid: int | None) -> Iterator[str]:
+        if not host.has("btf"):
+            raise HostError("rawtracepoint probes are not available: this kernel has no BTF. Use tracepoint probes.")
+        if not is_wildcard(pattern):  # of one event the long list need not be read
+            module, _, name = pattern.rpartition(":")
+            event = host.raw_tracepoint(name)
+            return iter([f"{event.module}:{name}"] if event and module in ("", event.module) else [])
         match = matcher(pattern if ":" in pattern else f"*:{pattern}")
         return (name for name in (f"{m}:{e}" for m, e in host.raw_tracepoints()) if match(name))
 

@@ -99,8 +99,11 @@ class Tracepoint(Probe):
         return emit.convert(emit.arith("+", emit.context(), offset), ADDRESS)
 
     def search(self, pattern: str, host: Host, pid: int | None) -> Iterator[str]:
-        match = matcher(pattern if ":" in pattern else f"*:{pattern}")
-        return (name for name in (f"{c}:{e}" for c, e in host.events()) if match(name))
+        category, colon, name = pattern.partition(":")
+        if colon and not is_wildcard(pattern):  # of one event the long list need not be read
+            return iter([pattern] if host.event(category, name) else [])
+        match = matcher(pattern if colon else f"*:{pattern}")
+        return (found for found in (f"{c}:{e}" for c, e in host.events()) if match(found))
 
     def describe(self, found: str, host: Host) -> Iterator[str]:
         category, _, name = found.partition(":")
