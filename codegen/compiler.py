@@ -71,6 +71,7 @@ def generate(
     generator = StatementGenerator(frame, maps, plan, context, program.source, registry, typed)
     if target.type.filtered and context.pid is not None:
         filter_process(generator)
+    frame.begin()
     generator.program()
     frame.finish(target.type.return_code)
     places = target.type.merge(tuple(t.attach for t in typed.targets))

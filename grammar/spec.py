@@ -7,7 +7,7 @@ from a class here. Passes and code generation know features only through these c
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -179,7 +179,9 @@ class Function(Feature):
 
     `bare` functions may be written without parentheses. `unsafe` ones need `--unsafe`. `reads_context` ones are not
     allowed in the body of a `for` loop. `per_target` ones have another value at each attach point, so
-    a block that uses them is compiled once for each. `discardable` ones may stand alone though they have a value.
+    a block that uses them is compiled once for each; `per_arguments` that it is so only where the arguments of attach
+    points differ. `discardable` ones may stand alone though they have a value. `needs` is what the probe must be able
+    to tell (`task`: who is running, `stack`: from where), see `ProbeType.lacks`.
     """
 
     parameters: ClassVar[tuple[Param, ...]] = ()
@@ -188,6 +190,8 @@ class Function(Feature):
     unsafe_text: ClassVar[str] = "{name}() is an unsafe function being used in safe mode"
     reads_context: ClassVar[bool] = False
     per_target: ClassVar[bool] = False
+    per_arguments: ClassVar[bool] = False
+    needs: ClassVar[str] = ""
     discardable: ClassVar[bool] = False
     returns: ClassVar[Type] = NONE
 
@@ -340,6 +344,9 @@ class ProbeType(Feature):
     filtered: ClassVar[bool] = False  # -p is a check at the start of the program
     context_type: ClassVar[str] = ""  # struct that `ctx` points to
     groupable: ClassVar[bool] = False  # one program may serve many attach points
+    same_arguments: ClassVar[bool] = False  # `args` is the same at every attach point
+    lacks: ClassVar[Mapping[str, str]] = {}  # what cannot be told here (`Function.needs`) -> why
+    fixed_result: ClassVar[str] = ""  # why a block must not choose the program's result
     family: ClassVar[str] = ""  # what `probetype` says, if not the name
     # whose attach points a wildcard in the type's place finds: "kernel", "user" (with a file or -p only) or nobody's
     wild: ClassVar[str] = ""
@@ -417,6 +424,10 @@ class Services(Protocol):
 
     def user_symbol(self, address: int, pid: int, probe: int = 0) -> tuple[str, int, str] | None:
         """Name, offset and file of the user function that an address of a process is in."""
+        ...
+
+    def interface(self, index: int) -> str | None:
+        """The name of a network interface."""
         ...
 
     def boot_time(self) -> int:

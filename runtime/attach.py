@@ -16,13 +16,15 @@ from pytrace.grammar.plan import (
     Plan,
     ProgramSpec,
     RawTracepointAttach,
+    TcAttach,
     TracepointAttach,
     TrampolineAttach,
     UprobeAttach,
+    XdpAttach,
     count_of,
 )
 from pytrace.grammar.source import encode_text
-from pytrace.runtime import attach_perf
+from pytrace.runtime import attach_net, attach_perf
 from pytrace.runtime.attach_multi import Group, groups, link_type, singles
 from pytrace.runtime.bpf_object import BpfObject
 from pytrace.runtime.libbpf import library
@@ -57,7 +59,7 @@ class Attacher:
 
     By the setting `missing_probes`, what is refused raises `AttachError` (`error`) or is left out and
     remembered in `failures`. `places` counts what is attached, each function of a multi link and each
-    program on demand too.
+    program on demand too. `notes` say of some probes how they are attached.
     """
 
     def __init__(self, plan: Plan, loaded: BpfObject, pid: int) -> None:
@@ -66,6 +68,7 @@ class Attacher:
         self._absent: set[str] = set()  # programs that are not loaded
         self.links: list[Link] = []
         self.failures: list[AttachFailure] = []
+        self.notes: dict[str, str] = {}
         self.places = 0
 
     def prepare(self) -> None:
@@ -141,6 +144,11 @@ class Attacher:
                 return [_link(place, library().bpf_program__attach_raw_tracepoint(program, encode_text(event)))]
             case TrampolineAttach():
                 return [_link(place, library().bpf_program__attach_trace(program))]
+            case XdpAttach() | TcAttach():
+                link, note = attach_net.attach(self._object.program_fd(symbol), place, self._pid)
+                if note:
+                    self.notes[place.name] = note
+                return [link]
             case OnDemand():
                 return []  # nothing to attach, yet it counts
             case _:

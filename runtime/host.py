@@ -8,7 +8,16 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pytrace.grammar.host import CDefinitions, Event, HostError, Prototype, Symbol, UsdtLocation, UserVariable
+from pytrace.grammar.host import (
+    CDefinitions,
+    Event,
+    HostError,
+    Interface,
+    Prototype,
+    Symbol,
+    UsdtLocation,
+    UserVariable,
+)
 from pytrace.grammar.types import EnumType, Member, Struct, Type
 from pytrace.runtime import cpus
 from pytrace.runtime.binaries import resolve
@@ -171,6 +180,16 @@ class LiveHost:
             return None
 
     # ------------------------------------------------------------ this process and machine
+
+    def interfaces(self, pid: int | None = None) -> Sequence[Interface]:
+        """See `Host`."""
+        from pytrace.runtime import netns  # few programs need it
+
+        try:
+            return netns.inside(pid or 0, netns.interfaces)
+        except OSError as error:
+            reason = f"Cannot look into the network namespace of process {pid}: {error.strerror}"
+            raise HostError(reason) from error
 
     def pid_namespace(self) -> tuple[int, int] | None:
         """See `Host`."""

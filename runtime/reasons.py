@@ -14,9 +14,11 @@ from pytrace.grammar.plan import (
     OnDemand,
     PerfEventAttach,
     RawTracepointAttach,
+    TcAttach,
     TracepointAttach,
     TrampolineAttach,
     UprobeAttach,
+    XdpAttach,
 )
 from pytrace.runtime.mounts import tracefs
 
@@ -53,6 +55,8 @@ def _specific(place: Attach, number: int) -> str | None:
             return _trampoline(place, number)
         case PerfEventAttach():
             return _perf_event(place, number)
+        case XdpAttach() | TcAttach():
+            return _interface(place, number)
         case OnDemand():
             return None
         case Attach():
@@ -134,6 +138,24 @@ def _perf_event(place: PerfEventAttach, number: int) -> str | None:
             return "this machine or virtual machine does not have this event"
         case errno.EBUSY:
             return "all counters for this event are in use"
+        case _:
+            return None
+
+
+def _interface(place: XdpAttach | TcAttach, number: int) -> str | None:
+    device = place.interface
+    match number:
+        case errno.EBUSY | errno.EEXIST if isinstance(place, XdpAttach):
+            return (
+                f"{device} has an XDP program already, and there is room for one; see it with `ip link show {device}`, "
+                f"take it off with `ip link set dev {device} xdp off` unless a running program holds it, or use "
+                "tc, which sees the same packets a little later. A second xdp block of this program must be "
+                "joined with the first"
+            )
+        case errno.ENODEV:
+            return f"the interface {device} is gone"
+        case errno.EINVAL | errno.EOPNOTSUPP:
+            return f"the kernel or the driver of {device} does not run programs on its packets"
         case _:
             return None
 

@@ -31,6 +31,9 @@ class FakeServices:
     def user_symbol(self, address: int, pid: int, probe: int = 0) -> tuple[str, int, str] | None:
         return self.user.get((pid, address))
 
+    def interface(self, index: int) -> str | None:
+        return {1: "lo", 2: "eth0"}.get(index)
+
     def boot_time(self) -> int:
         return self.boot
 

@@ -2,6 +2,7 @@
 
 from pytrace.language.probes import (
     kprobe,
+    packet,
     perf,
     rawtracepoint,
     special,
@@ -13,5 +14,5 @@ from pytrace.language.probes import (
 )
 
 __all__ = [
-    "kprobe", "perf", "rawtracepoint", "special", "timed", "tracepoint", "trampoline", "uprobe", "usdt",
+    "kprobe", "packet", "perf", "rawtracepoint", "special", "timed", "tracepoint", "trampoline", "uprobe", "usdt",
 ]  # fmt: skip
