@@ -32,7 +32,7 @@ def attach(program: int, place: XdpAttach | TcAttach, pid: int) -> tuple[Link, s
         case XdpAttach():
             return inside(pid, lambda: _xdp(program, place))
         case TcAttach():
-            return inside(pid, lambda: _tc(program, place, pid)), ""
+            return inside(pid, lambda: _tc(program, place)), ""
 
 
 def _xdp(program: int, place: XdpAttach) -> tuple[Link, str]:
@@ -47,7 +47,7 @@ def _xdp(program: int, place: XdpAttach) -> tuple[Link, str]:
     return DescriptorLink(place.name, link), "generic mode, because the driver does not run XDP programs"
 
 
-def _tc(program: int, place: TcAttach, pid: int) -> Link:
+def _tc(program: int, place: TcAttach) -> Link:
     """Before all other programs, which may keep packets from those behind them."""
     where = _BPF_TCX_EGRESS if place.egress else _BPF_TCX_INGRESS
     try:
@@ -59,4 +59,4 @@ def _tc(program: int, place: TcAttach, pid: int) -> Link:
             raise
     from pytrace.runtime.clsact import FilterLink  # pyroute2 takes a third of a second to import
 
-    return FilterLink(program, place, pid)
+    return FilterLink(program, place)

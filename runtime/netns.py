@@ -27,12 +27,21 @@ def inside(pid: int, task: Callable[[], T]) -> T:
     """
     if not pid or os.path.samefile(f"/proc/{pid}/ns/net", "/proc/self/ns/net"):
         return task()
+    namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return within(namespace, task)
+    finally:
+        os.close(namespace)
+
+
+def within(namespace: int, task: Callable[[], T]) -> T:
+    """Run `task` in the network namespace with this descriptor, in a thread of its own."""
     results: list[T] = []
     problems: list[BaseException] = []
 
     def run() -> None:
         try:
-            _enter(pid)
+            _enter(namespace)
             results.append(task())
         except BaseException as problem:
             problems.append(problem)
@@ -45,15 +54,16 @@ def inside(pid: int, task: Callable[[], T]) -> T:
     return results[0]
 
 
-def _enter(pid: int) -> None:
-    """Move this thread into the network namespace of a process (setns(2), which Python has from 3.12 on)."""
-    namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if ctypes.CDLL(None, use_errno=True).setns(namespace, _CLONE_NEWNET) < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-    finally:
-        os.close(namespace)
+def _enter(namespace: int) -> None:
+    """Move this thread into a network namespace (setns(2), which Python has from 3.12 on)."""
+    if ctypes.CDLL(None, use_errno=True).setns(namespace, _CLONE_NEWNET) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def current() -> int:
+    """A new descriptor of this thread's network namespace."""
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def interfaces() -> list[Interface]:

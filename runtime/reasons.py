@@ -147,10 +147,9 @@ def _interface(place: XdpAttach | TcAttach, number: int) -> str | None:
     match number:
         case errno.EBUSY | errno.EEXIST if isinstance(place, XdpAttach):
             return (
-                f"{device} has an XDP program already, and there is room for one; see it with `ip link show {device}`, "
-                f"take it off with `ip link set dev {device} xdp off` unless a running program holds it, or use "
-                "tc, which sees the same packets a little later. A second xdp block of this program must be "
-                "joined with the first"
+                f"interface {device} has an XDP program already, and there is room for one: stop what holds it "
+                f"(`ip link show {device}`), or `ip link set dev {device} xdp off`, or use tc:{device}:ingress, which "
+                "sees the same packets a little later; xdp blocks of one program must be joined"
             )
         case errno.ENODEV:
             return f"the interface {device} is gone"
