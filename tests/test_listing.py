@@ -28,7 +28,7 @@ def test_everything() -> None:
     found = listed("")
     kinds = [line.partition(":")[0] for line in found]
     assert list(dict.fromkeys(kinds)) == [
-        "fentry", "hardware", "kprobe", "rawtracepoint", "software", "tracepoint",
+        "fentry", "hardware", "kprobe", "rawtracepoint", "software", "tc", "tracepoint", "xdp",
     ]  # fmt: skip
     assert found == listed("*") == listed("*:*")
 

@@ -197,7 +197,9 @@ def _extension(packet: Packet, emit: Emit, kind: Slot, start: Slot) -> Value:
 def leads_on(emit: Emit, kind: Value) -> Value:
     """Whether an IPv6 "next header" is an extension that announces another."""
     known = sum(1 << number for number in EXTENSIONS)
-    bit = emit.arith("&", emit.arith(">>", emit.integer(known), emit.arith("&", kind, emit.integer(63))), emit.integer(1))
+    bit = emit.arith(
+        "&", emit.arith(">>", emit.integer(known), emit.arith("&", kind, emit.integer(63))), emit.integer(1)
+    )
     return emit.arith("&", bit, emit.compare("<", kind, emit.integer(64)))
 
 
