@@ -113,7 +113,9 @@ STRUCTS: dict[Struct, tuple[Member, ...]] = {
     ),
     Struct("inode", 600): members(("i_mode", UINT16, 0), ("i_ino", UINT64, 64), ("i_size", INT64, 80)),
     Struct("sk_buff", 232): members(("dev", _kernel(Struct("net_device", 2560)), 16), ("len", UINT32, 112)),
-    Struct("net_device", 2560): members(("dev_addr", _kernel(UINT8), 1016), ("name", String(16), 304), ("ifindex", INT32, 224)),
+    Struct("net_device", 2560): members(
+        ("dev_addr", _kernel(UINT8), 1016), ("name", String(16), 304), ("ifindex", INT32, 224)
+    ),
     Struct("sockaddr_in", 16): members(
         ("sin_family", UINT16, 0), ("sin_port", UINT16, 2), ("sin_addr", Struct("in_addr", 4), 4)
     ),

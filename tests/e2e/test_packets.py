@@ -15,10 +15,8 @@ import pytest
 from tests.e2e.conftest import Runner, Running, Start
 from tests.e2e.wire import HERE, HERE6, THERE, THERE6, Wire, wire
 from tests.language.packets import (
-    ICMP,
     IPV4,
     IPV6,
-    TCP,
     UDP,
     VLAN,
     checksum,
@@ -115,13 +113,6 @@ def until_bare(line: Wire) -> None:
 
 
 # ---------------------------------------------------------------- what is seen
-
-COUNTS = """
-xdp:DEV /args.protocol == 17 && args.dport == 40077/ {
-  @xdp[args.saddr, args.daddr, args.eth_proto, args.sport] = count(); @bytes[args.eth_proto] = sum(args.len);
-}
-xdp:DEV, tc:DEV:ingress, tc:DEV:egress { @all[probetype, ifname(args.ifindex)] = count(); }
-"""
 
 PROGRAM = """
 xdp:DEV {

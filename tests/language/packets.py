@@ -52,8 +52,7 @@ def tcp(source: int, to: int, flags: int) -> bytes:
 
 def checksum(data: bytes) -> int:
     """RFC 1071."""
-    words = struct.unpack(f">{len(data) // 2}H", data)
-    total = sum(words)
+    total = sum(int(word) for word in struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

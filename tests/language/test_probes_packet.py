@@ -177,7 +177,7 @@ def fragment(following: int, part: int) -> bytes:
     return struct.pack(">BBHI", following, 0, part << 3 | 1, 99)
 
 
-PACKETS = {
+PACKETS: dict[str, tuple[bytes, dict[str, Any]]] = {
     "udp": (frame(IPV4, ipv4(UDP, DATAGRAM)), {"protocol": UDP, **FOUR, **PORTS}),
     "tcp": (frame(IPV4, ipv4(TCP, tcp(1000, 53, 0x12))), {"protocol": TCP, "tcp_flags": 0x12, **FOUR, **PORTS}),
     "all flags": (frame(IPV4, ipv4(TCP, tcp(1, 2, 0xFF))), {"protocol": TCP, "tcp_flags": 0xFF, "sport": 1, "dport": 2,

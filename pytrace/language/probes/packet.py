@@ -141,7 +141,8 @@ class Tc(_Packet):
     to other programs.
 
     `args` is that of `xdp`; `len` includes the link-layer header, and may be more than the device's MTU where
-    the kernel has joined packets or will have them cut.
+    the kernel has joined packets or will have them cut. On an interface with an XDP program in generic mode `len`
+    of ingress lacks the 14 bytes of that header (seen on Linux 6.18).
 
     With `-p` the interfaces are those of the process's network namespace; `-p` and `-c` do not choose among
     packets. Kernels before 6.6 have no links for this: a filter stands in, which stays if pytrace is
