@@ -241,6 +241,18 @@ def test_interfaces_of_another_namespace(line: Wire, start: Start, run: Runner) 
         process.wait()
 
 
+def test_example(line: Wire, start: Start) -> None:
+    running = start("examples/packets.bt", line.device)
+    running.wait_for("Attached")
+    connect(line)
+    send_datagrams(line, 2, 0)
+    shown = running.interrupt().stdout
+    assert shown.startswith(f"{THERE} connects to {HERE} port {PORT}\n")
+    assert f"@packets[{THERE}, {HERE}, 17, {PORT}]: 2\n" in shown
+    assert f"@bytes[{THERE}, {HERE}, 17, {PORT}]: {2 * (ETHERNET + 28) + 201}\n" in shown
+    assert f"@size[{line.device}]:" in shown
+
+
 # ---------------------------------------------------------------- the end, and others
 
 

@@ -40,7 +40,8 @@ class Wire:
         ip(*where, "link", "set", device, "up")
 
     def close(self) -> None:
-        """Remove them; the namespace takes its end and ours with it."""
+        """Remove them: first the pair, because a namespace takes its time to go."""
+        ip("link", "del", self.device)
         ip("netns", "del", self.namespace)
 
     def there(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
