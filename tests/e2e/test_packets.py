@@ -128,6 +128,8 @@ tc:DEV:ingress /args.protocol == 17/ {
   @in[args.saddr, args.sport, args.dport] = count(); @inbytes = sum(args.len);
 }
 tc:DEV:* /args.protocol == 6 && args.tcp_flags & 2/ { @syn[probe, args.tcp_flags] = count(); }
+tc:DEV:ingress /args.saddr == ntop(pton("10.199.77.2")) && args.protocol == 17/ { @four = count(); }
+tc:DEV:ingress /args.saddr == ntop(pton("fd99:77::2")) && args.protocol == 17/ { @six = count(); }
 tc:DEV:* /args.protocol == 1/ { @icmp[probe, args.saddr] = count(); @at[ifname(args.ifindex)] = count(); }
 """
 
@@ -142,6 +144,8 @@ def expected(device: str, xdp: bool) -> dict[str, object]:
     found: dict[str, object] = {
         "@in": {f"{THERE},{FROM},{PORT}": DATAGRAMS, f"{THERE6},{FROM},{PORT}": DATAGRAMS6},
         "@inbytes": sizes + sizes6,
+        "@four": DATAGRAMS,
+        "@six": DATAGRAMS6,
         "@syn": {f"{way},{flags}": 1 for way, (flags, _) in ways.items()},
         "@icmp": {f"{way},{source}": PINGS for way, (_, source) in ways.items()},
         "@at": {device: 2 * PINGS},

@@ -256,6 +256,13 @@ def test_only_what_is_used_is_read() -> None:
     assert loads["eth_proto"] == 1 < loads["saddr"] == loads["protocol"] == 2 < loads["sport"] == 3
 
 
+def test_addresses_are_compared() -> None:
+    assert check('xdp:lo /args.saddr == ntop(pton("::1")) || args.saddr != args.daddr/ { @ = count(); }').errors == []
+    mixed = check('xdp:lo /args.saddr == pton("::1")/ { @ = count(); }')
+    assert mixed.errors[0] == "Type mismatch for '==': comparing inet with uint8[16]"
+    assert check("xdp:lo /args.saddr < args.daddr/ { @ = count(); }").errors
+
+
 # ---------------------------------------------------------------- names of interfaces
 
 

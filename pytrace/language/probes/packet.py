@@ -90,6 +90,7 @@ class Xdp(_Packet):
     choose among packets.
 
     bt> xdp:lo { @[args.saddr, args.protocol] = count(); }
+    bt> xdp:lo /args.saddr == ntop(pton("127.0.0.1")) && args.dport == 53/ { @ = sum(args.len); }
 
     BPF_LINK_CREATE (Linux 5.9), bpf_xdp_load_bytes (5.18); struct xdp_md in include/uapi/linux/bpf.h.
     """
