@@ -43,8 +43,9 @@ def _xdp(program: int, place: XdpAttach) -> tuple[Link, str]:
     except OSError as error:
         if error.errno in _FINAL:
             raise
+        reason = error.strerror
     link = bpf_link_create(program, _BPF_XDP, b"", place.index, _XDP_FLAGS_SKB_MODE)
-    return DescriptorLink(place.name, link), "generic mode, because the driver does not run XDP programs"
+    return DescriptorLink(place.name, link), f"generic mode, because the driver does not run it: {reason}"
 
 
 def _tc(program: int, place: TcAttach) -> Link:

@@ -234,12 +234,17 @@ def test_interfaces_of_another_namespace(line: Wire, start: Start, run: Runner) 
             time.sleep(0.01)
         listed = run("-p", str(process.pid), "-l", "xdp:*").stdout.split()
         assert listed == ["xdp:lo", "xdp:peer"]
-        program = (
-            f"xdp:{line.peer}, tc:{line.peer}:egress /args.protocol == 1/ {{ @[ifname(args.ifindex)] = count(); }}"
-        )
-        running = traced(start, "-p", str(process.pid), "-e", program)
+        probes = f"xdp:lo, xdp:{line.peer}, tc:{line.peer}:egress"
+        program = f"{probes} /args.protocol == 1/ {{ @[ifname(args.ifindex)] = count(); }}"
+        running = traced(start, "-v", "-p", str(process.pid), "-e", program)
         ping(line, PINGS)
-        assert maps_of(running.interrupt().stdout) == {"@": {line.peer: 2 * PINGS}}
+        result = running.interrupt()
+        assert maps_of(result.stdout) == {"@": {line.peer: 2 * PINGS}}
+        assert (
+            "Attached xdp:lo (generic mode, because the driver does not run it: Operation not supported)\n"
+            in result.stderr
+        )
+        assert "Attached xdp:peer\n" in result.stderr  # the driver of veth does
     finally:
         process.kill()
         process.wait()

@@ -86,8 +86,8 @@ class Xdp(_Packet):
     headers are passed over; a fragment that is not the first has no ports.
 
     An interface has room for one xdp program. Where its driver does not run XDP the kernel does (generic mode),
-    which is slower. With `-p` the interfaces are those of the process's network namespace; `-p` and `-c` do not
-    choose among packets.
+    which is slower; `-v` says which it is. Some drivers restart the interface for it. With `-p` the interfaces
+    are those of the process's network namespace; `-p` and `-c` do not choose among packets.
 
     bt> xdp:lo { @[args.saddr, args.protocol] = count(); }
     bt> xdp:lo /args.saddr == ntop(pton("127.0.0.1")) && args.dport == 53/ { @ = sum(args.len); }
