@@ -186,8 +186,10 @@ def test_every_packet_is_counted_on_other_kernels(line: Wire, start: Start, run:
     assert maps_of(result.stdout) == expected(line.device, xdp=True)
     assert line.bare
 
-    killed = traced(start, "-e", program)
-    other = traced(start, "-e", f"tc:{line.device}:ingress {{ @ = count(); }}")
+    small = f"tc:{line.device}:* {{ @ = count(); }}"
+    killed, other = start("-e", small), start("-e", small)
+    for running in (killed, other):
+        running.wait_for("Attached", 20 * SLOWDOWN)
     killed.signal(signal.SIGKILL)
     killed.finish()
     cleaned = run("cleanup", timeout=20 * SLOWDOWN)
