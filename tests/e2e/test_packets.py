@@ -134,14 +134,12 @@ tc:DEV:* /args.protocol == 1/ { @icmp[probe, args.saddr] = count(); @at[ifname(a
 """
 
 
-def expected(device: str, xdp: bool) -> dict[str, object]:
+def expected(device: str) -> dict[str, object]:
     """What the program counts of the traffic."""
     sizes = sum(ETHERNET + 28 + 100 + n for n in range(DATAGRAMS))
     sizes6 = sum(ETHERNET + 48 + 100 + n for n in range(DATAGRAMS6))
-    ways = {f"tc:{device}:ingress": (2, THERE), f"tc:{device}:egress": (18, HERE)} | (
-        {"xdp": (2, THERE)} if xdp else {}
-    )
-    found: dict[str, object] = {
+    ways = {f"tc:{device}:ingress": (2, THERE), f"tc:{device}:egress": (18, HERE), "xdp": (2, THERE)}
+    return {
         "@in": {f"{THERE},{FROM},{PORT}": DATAGRAMS, f"{THERE6},{FROM},{PORT}": DATAGRAMS6},
         "@inbytes": sizes + sizes6,
         "@four": DATAGRAMS,
@@ -149,14 +147,12 @@ def expected(device: str, xdp: bool) -> dict[str, object]:
         "@syn": {f"{way},{flags}": 1 for way, (flags, _) in ways.items()},
         "@icmp": {f"{way},{source}": PINGS for way, (_, source) in ways.items()},
         "@at": {device: 2 * PINGS},
-    }
-    if xdp:
-        found["@xdp"] = {
+        "@xdp": {
             f"{THERE},{HERE},{IPV4},{FROM},{PORT}": DATAGRAMS,
             f"{THERE6},{HERE6},{IPV6},{FROM},{PORT}": DATAGRAMS6,
-        }
-        found["@bytes"] = {str(IPV4): sizes, str(IPV6): sizes6}
-    return found
+        },
+        "@bytes": {str(IPV4): sizes, str(IPV6): sizes6},
+    }
 
 
 def all_traffic(line: Wire) -> None:
@@ -170,7 +166,7 @@ def test_every_packet_is_counted(line: Wire, start: Start) -> None:
     all_traffic(line)
     result = running.interrupt()
     assert result.status == 0
-    assert maps_of(result.stdout) == expected(line.device, xdp=True)
+    assert maps_of(result.stdout) == expected(line.device)
     assert line.bare
 
 
@@ -183,7 +179,7 @@ def test_every_packet_is_counted_on_other_kernels(line: Wire, start: Start, run:
     assert bool(filters) != bool(line.tcx_programs())
     all_traffic(line)
     result = running.interrupt(20 * SLOWDOWN)
-    assert maps_of(result.stdout) == expected(line.device, xdp=True)
+    assert maps_of(result.stdout) == expected(line.device)
     assert line.bare
 
     small = f"tc:{line.device}:* {{ @ = count(); }}"
@@ -290,6 +286,7 @@ def test_two_at_once(line: Wire, start: Start, run: Runner) -> None:
     assert maps_of(first.interrupt().stdout) == {"@": PINGS, "@x": PINGS}
 
 
+@pytest.mark.tag("probe.order")
 def test_blocks_run_in_the_order_of_the_source(line: Wire, start: Start) -> None:
     probe = f"tc:{line.device}:ingress /args.protocol == 1/"
     running = start("-e", f'{probe} {{ printf("one "); }} {probe} {{ printf("two\\n"); }}')
