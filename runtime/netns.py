@@ -5,13 +5,15 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-import socket
 import struct
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pytrace.grammar.host import Interface
+
+if TYPE_CHECKING:
+    import socket
 
 _CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 _SIOCGIFHWADDR = 0x8927  # netdevice(7)
@@ -68,6 +70,8 @@ def current() -> int:
 
 def interfaces() -> list[Interface]:
     """The network interfaces of this thread's network namespace, by name."""
+    import socket  # only now: it costs 4 ms of every start
+
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
         found = [(name, index) for index, name in socket.if_nameindex()]
         return [Interface(name, index, _ethernet(control, name)) for name, index in sorted(found)]
