@@ -24,7 +24,7 @@ from pytrace.grammar.plan import (
     count_of,
 )
 from pytrace.grammar.source import encode_text
-from pytrace.runtime import attach_net, attach_perf
+from pytrace.runtime import attach_perf
 from pytrace.runtime.attach_multi import Group, groups, link_type, singles
 from pytrace.runtime.bpf_object import BpfObject
 from pytrace.runtime.libbpf import library
@@ -145,6 +145,8 @@ class Attacher:
             case TrampolineAttach():
                 return [_link(place, library().bpf_program__attach_trace(program))]
             case XdpAttach() | TcAttach():
+                from pytrace.runtime import attach_net  # few programs need it
+
                 link, note = attach_net.attach(self._object.program_fd(symbol), place, self._pid)
                 if note:
                     self.notes[place.name] = note
