@@ -71,6 +71,7 @@ def generate(
     generator = StatementGenerator(frame, maps, plan, context, program.source, registry, typed)
     if target.type.filtered and context.pid is not None:
         filter_process(generator)
+    frame.begin()
     target.type.enter(generator, target)
     generator.program()
     frame.finish(target.type.return_code)

@@ -57,6 +57,7 @@ class Emitter:
         self.plan = plan
         self.compile_context = context
         self.source = source
+        self._once: dict[str, tuple[Type, Any]] = {}  # type and place of values that are computed early
 
     @property
     def builder(self) -> ir.IRBuilder:
@@ -308,6 +309,17 @@ class Emitter:
         """See Emit."""
         self.frame.builder.branch(self.frame.exit)
         self.frame.dead_end()
+
+    def once(self, name: str, make: Callable[[], Value]) -> Value:
+        """See Emit."""
+        if name not in self._once:
+            place = self.frame.alloca(I64)
+            with self.frame.early():
+                made = make()
+                self.builder.store(made.raw, place)
+            self._once[name] = made.type, place
+        kind, place = self._once[name]
+        return Value(kind, self.builder.load(place, typ=I64))
 
     # ---- the kernel
 

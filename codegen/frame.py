@@ -47,6 +47,7 @@ class Frame:
         self._free: dict[int, list[Any]] = {}  # places on the stack whose object is not needed any more, by size
         self._zero_key: Any = None
         self.objects: dict[int, Any] = {}  # pointers of the context that are known not to be null, by offset
+        self._is_early = False
         names = tuple(argument.name for argument in function.args)
         self.scope = debug.function(function, span, names)
         self.allocas = function.append_basic_block("entry")
@@ -90,6 +91,24 @@ class Frame:
     def dead_end(self) -> None:
         """Go on in a block that nothing reaches."""
         self.builder.position_at_end(self.block("unreachable"))
+
+    def begin(self) -> None:
+        """The block's own code starts here; what is made `early` comes before it."""
+        self._early_end, self._start = self.block("early"), self.block("start")
+        self.builder.branch(self._early_end)
+        self.builder.position_at_end(self._start)
+
+    @contextmanager
+    def early(self) -> Iterator[None]:
+        """The instructions made inside run before the block's own code, in the order in which they are made."""
+        if self._is_early:
+            yield
+            return
+        here, self._is_early = self.builder.block, True
+        self.builder.position_at_end(self._early_end)
+        yield
+        self._early_end, self._is_early = self.builder.block, False
+        self.builder.position_at_end(here)
 
     # ---- memory
 
@@ -242,6 +261,8 @@ class Frame:
         """Close the function of a program; without `return` its result is `code`."""
         self.goto(self.exit)
         self.goto(self.leave)
+        with self.builder.goto_block(self._early_end):
+            self.builder.branch(self._start)
         self._close(code)
         if not self.scratch_peak:
             self.builder.branch(self.body)

@@ -20,6 +20,7 @@ HELPERS = {
     "get_socket_cookie": 46,
     "override_return": 58,
     "get_stack": 67,
+    "skb_load_bytes_relative": 68,
     "get_current_cgroup_id": 80,
     "send_signal": 109,
     "skb_output": 111,
@@ -46,6 +47,8 @@ HELPERS = {
     "trace_vprintk": 177,
     "loop": 181,
     "strncmp": 182,
+    "xdp_get_buff_len": 188,
+    "xdp_load_bytes": 189,
     "map_lookup_percpu_elem": 195,
     "ktime_get_tai_ns": 208,
 }

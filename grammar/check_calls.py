@@ -92,6 +92,11 @@ class CallChecker(OperatorChecker):
                 feature.unsafe_text.format(name=feature.name),
                 hints=("Use --unsafe to allow it.",),
             )
+        probe = self.typed.target.type
+        if feature.needs in probe.lacks:
+            reason = probe.lacks[feature.needs]
+            site.error("err.call.probe", f"{node.name} can not be used in {probe.name} probes: {reason}")
+            return self.set(node, feature.returns)
         if feature.reads_context and site.in_loop:
             site.error("err.builtin.in-for", f"'{node.name}' builtin is not allowed in a for-loop")
             good = False

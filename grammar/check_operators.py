@@ -20,6 +20,7 @@ from pytrace.grammar.types import (
     Buffer,
     EnumType,
     Int,
+    Opaque,
     Pointer,
     Record,
     Space,
@@ -100,6 +101,8 @@ class OperatorChecker(Checker):
             case (Pointer(), Int() | Bool()) | (Int() | Bool(), Pointer()):
                 pass
             case (String(), String()) | (Buffer(), Buffer()) if equality:
+                pass
+            case (Opaque(), Opaque()) if equality and left == right:
                 pass
             case (Array(), Array()) if equality:
                 if left.count != right.count or left.element != right.element:

@@ -169,6 +169,10 @@ class StatementChecker(ExpressionChecker):
         """`return;` and `return integer;`"""
         if value is None:
             return
+        probe = self.typed.target.type
+        if probe.fixed_result:
+            self.error("err.type.return", f"A block of {probe.name} can not return a value: {probe.fixed_result}", node)
+            return
         kind = self.operand(value)
         if kind != NONE and not isinstance(kind, (Int, EnumType)):
             self.error("err.type.return", f"A probe can only return integers, not '{kind}'", node)

@@ -131,6 +131,13 @@ class Emit(Protocol):
         """End this run of the program."""
         ...
 
+    def once(self, name: str, make: Callable[[], Value]) -> Value:
+        """A scalar that is computed once, before anything else that the program does, whoever asks first.
+
+        `name` tells such values of a program apart. `make` may ask for others, but not in a branch.
+        """
+        ...
+
     # ---- the kernel
     def context(self) -> Value:
         """The program's context pointer."""

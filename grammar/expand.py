@@ -9,7 +9,7 @@ from pytrace.grammar.attachpoint import AttachPoint
 from pytrace.grammar.diagnostics import did_you_mean
 from pytrace.grammar.nodes import AttachText, Call, Identifier, Probe, Program, TypeName, walk
 from pytrace.grammar.plan import OnDemand
-from pytrace.grammar.spec import Context, ProbeType, Registry, Target
+from pytrace.grammar.spec import Context, Function, ProbeType, Registry, Target
 from pytrace.grammar.types import INTEGERS
 from pytrace.grammar.typing import TypedProbe
 
@@ -91,26 +91,25 @@ def probe_types(point: AttachPoint, registry: Registry, context: Context) -> lis
 
 def group(probe: Probe, targets: list[Target], registry: Registry) -> list[TypedProbe]:
     """Let one program serve many targets where the block cannot tell them apart."""
-    if uses_target(probe, registry):
+    used = features_of(probe, registry)
+    if any(feature.per_target and not feature.per_arguments for feature in used):
         return [TypedProbe(probe, (target,)) for target in targets]
+    arguments = any(feature.per_arguments for feature in used)
     # the files of user probes may have different types of one name
     apart = any(isinstance(node, TypeName) and node.name not in INTEGERS for node in walk(probe))
     groups: dict[object, list[Target]] = {}
     for number, target in enumerate(targets):
         same = (target.type.name, target.section, target.space, target.path if apart else "")
-        key = same if target.type.groupable else number
+        alike = target.type.groupable and (target.type.same_arguments or not arguments)
+        key = same if alike else number
         groups.setdefault(key, []).append(target)
     return [TypedProbe(probe, tuple(members)) for members in groups.values()]
 
 
-def uses_target(probe: Probe, registry: Registry) -> bool:
-    """Whether a block uses something that differs from one attach point to the next."""
-    for node in walk(probe):
-        if isinstance(node, (Call, Identifier)):
-            feature = registry.functions.get(node.name)
-            if feature is not None and feature.per_target:
-                return True
-    return False
+def features_of(probe: Probe, registry: Registry) -> list[Function]:
+    """The builtins and functions that a block uses."""
+    names = {node.name for node in walk(probe) if isinstance(node, (Call, Identifier))}
+    return [registry.functions[name] for name in names if name in registry.functions]
 
 
 def check_alone(typed: Sequence[TypedProbe], context: Context) -> None:

@@ -105,6 +105,15 @@ class UsdtLocation:
 
 
 @dataclass(frozen=True, slots=True)
+class Interface:
+    """A network interface; `ethernet` says whether its frames start with an Ethernet header."""
+
+    name: str
+    index: int
+    ethernet: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class CDefinitions:
     """What the C front end made of the program's C lines and definitions.
 
@@ -219,6 +228,13 @@ class Host(TypeSource, Protocol):
 
     def cgroup_id(self, path: str) -> int:
         """The id of the control group with this directory; raises OSError."""
+        ...
+
+    def interfaces(self, pid: int | None = None) -> Sequence[Interface]:
+        """The network interfaces, by name, of a process's network namespace (None: of ours).
+
+        Raises HostError if we may not enter that namespace or there is no such process.
+        """
         ...
 
     def has(self, feature: str) -> bool:

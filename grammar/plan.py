@@ -137,6 +137,23 @@ class WatchpointAttach(Attach):
     type: int
 
 
+@dataclass(frozen=True, slots=True)
+class XdpAttach(Attach):
+    """Every frame that a network interface receives, as the driver hands it over; `index` is the interface's."""
+
+    interface: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class TcAttach(Attach):
+    """Every packet that a network interface takes in or (`egress`) sends, where traffic control sees it."""
+
+    interface: str
+    index: int
+    egress: bool
+
+
 # ---------------------------------------------------------------- programs, maps, actions
 
 

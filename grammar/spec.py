@@ -6,7 +6,7 @@ from a class here. Passes and code generation know features only through these c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
@@ -200,7 +200,9 @@ class Function(Feature):
 
     `bare` functions may be written without parentheses. `unsafe` ones need `--unsafe`. `reads_context` ones are not
     allowed in the body of a `for` loop. `per_target` ones have another value at each attach point, so
-    a block that uses them is compiled once for each. `discardable` ones may stand alone though they have a value.
+    a block that uses them is compiled once for each; `per_arguments` that it is so only where the arguments of attach
+    points differ. `discardable` ones may stand alone though they have a value. `needs` is what the probe must be able
+    to tell (`task`: who is running, `stack`: from where), see `ProbeType.lacks`.
     """
 
     parameters: ClassVar[tuple[Param, ...]] = ()
@@ -209,6 +211,8 @@ class Function(Feature):
     unsafe_text: ClassVar[str] = "{name}() is an unsafe function being used in safe mode"
     reads_context: ClassVar[bool] = False
     per_target: ClassVar[bool] = False
+    per_arguments: ClassVar[bool] = False
+    needs: ClassVar[str] = ""
     discardable: ClassVar[bool] = False
     returns: ClassVar[Type] = NONE
 
@@ -364,6 +368,9 @@ class ProbeType(Feature):
     context_type: ClassVar[str] = ""  # struct that `ctx` points to
     groupable: ClassVar[bool] = False  # one program may serve many attach points
     alone: ClassVar[bool] = False  # no other attached probe may be in the script
+    same_arguments: ClassVar[bool] = False  # `args` is the same at every attach point
+    lacks: ClassVar[Mapping[str, str]] = {}  # what cannot be told here (`Function.needs`) -> why
+    fixed_result: ClassVar[str] = ""  # why a block must not choose the program's result
     family: ClassVar[str] = ""  # what `probetype` says, if not the name
     modes: ClassVar[tuple[str, ...]] = ("",)  # of a run, in which these have code; "" is tracing
     always: ClassVar[bool] = False  # no --probe-filter leaves them out
@@ -464,6 +471,10 @@ class Services(Protocol):
         It is told of every stack that is shown, kernel stacks and empty ones included, so that it can count
         those that are odd; only those of user stacks have symbols.
         """
+        ...
+
+    def interface(self, index: int) -> str | None:
+        """The name of a network interface."""
         ...
 
     def boot_time(self) -> int:

@@ -335,6 +335,7 @@ USAGE:
     pytrace [options] - [parameters]               the program is read from standard input
     pytrace [options] -e 'program' [parameters]
     pytrace [options] -l [SEARCH]
+    pytrace [-p PID] cleanup                       remove what killed runs left on network interfaces
 
 OPTIONS:
 {options}

@@ -15,6 +15,7 @@ from pytrace.arguments import Arguments, UsageError, parse, usage
 from pytrace.messages import FAILED, INTERNAL, NOT_RUNNING, Messages, make_messages, report
 
 STDIN = "stdin"  # the name of a program without a file, in messages
+CLEANUP = "cleanup"  # the command; a program in a file of this name comes first
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,6 +49,8 @@ def _dispatch(arguments: Arguments, messages: Messages) -> int:
         return _info(messages)
     if arguments.list:
         return _list(arguments, messages)
+    if arguments.file == CLEANUP and not os.path.exists(CLEANUP):
+        return _cleanup(arguments, messages)
     text, name = read_program(arguments)
     from pytrace.running import Run
 
@@ -115,6 +118,23 @@ def _info(messages: Messages) -> int:
         return _print(messages, [describe()])
     except Exception as error:
         return report(error, messages, verbose=False)
+
+
+def _cleanup(arguments: Arguments, messages: Messages) -> int:
+    """`cleanup`: remove what pytraces that were killed left on network interfaces."""
+    try:
+        from pytrace.runtime.privileges import check_privileges
+
+        check_privileges()
+        from pytrace.runtime import clsact, netns
+
+        removed = netns.inside(arguments.pid or 0, clsact.clean)
+    except OSError as error:
+        messages.error(f"Cannot clean up: {error.strerror}")
+        return FAILED
+    except Exception as error:
+        return report(error, messages, arguments.verbose)
+    return _print(messages, [f"Removed {line}\n" for line in removed] or ["Nothing to remove\n"])
 
 
 def _list(arguments: Arguments, messages: Messages) -> int:

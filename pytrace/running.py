@@ -195,7 +195,8 @@ class Run:
             return False
         if self._arguments.verbose and not trace.options.mode:
             names = [place.name for program in trace.plan.programs for place in program.attach]
-            self._messages.write("".join(f"Attached {name}\n" for name in names))
+            notes = {name: f" ({note})" for name, note in trace.tracer.notes.items()}
+            self._messages.write("".join(f"Attached {name}{notes.get(name, '')}\n" for name in names))
         if os.environ.get(NOTIFY):
             Stream(STDOUT, "none").write(f"{NOTIFY}\n")
         return True

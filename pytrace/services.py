@@ -7,7 +7,7 @@ from functools import cached_property
 
 from pytrace.grammar.config import Config
 from pytrace.grammar.layout import Layout
-from pytrace.grammar.plan import Plan, UprobeAttach
+from pytrace.grammar.plan import Plan, TcAttach, UprobeAttach, XdpAttach
 from pytrace.grammar.spec import REGISTRY
 from pytrace.grammar.types import Opaque, Stack
 from pytrace.runtime import clocks
@@ -100,6 +100,22 @@ class LiveServices:
         symbols = self.symbolizer.user_stack(frames, pid) if kind.user and frames else ()
         self.notes.stack(kind, pid, frames, symbols)
         return symbols
+
+    @cached_property
+    def _probed(self) -> dict[int, str]:
+        places = (a for p in self._plan.programs for a in p.attach)
+        return {a.index: a.interface for a in places if isinstance(a, (XdpAttach, TcAttach))}
+
+    def interface(self, index: int) -> str | None:
+        """See Services."""
+        import socket  # only now: it costs 4 ms of every start
+
+        if index in self._probed:
+            return self._probed[index]
+        try:
+            return socket.if_indextoname(index)
+        except (OSError, OverflowError):
+            return None
 
     def boot_time(self) -> int:
         """See Services."""

@@ -17,10 +17,12 @@ from pytrace.grammar.plan import (
     Plan,
     ProgramSpec,
     RawTracepointAttach,
+    TcAttach,
     TracepointAttach,
     TrampolineAttach,
     UprobeAttach,
     WatchpointAttach,
+    XdpAttach,
     count_of,
 )
 from pytrace.grammar.source import encode_text
@@ -61,6 +63,7 @@ class Attacher:
     remembered in `failures`. `places` counts what is attached, each function of a multi link and each
     program on demand too. `partial` are probes that are attached, but not everywhere. Links of the kinds named in
     `without` (`kprobe_multi`, `uprobe_multi`) are not used.
+    `notes` say of some probes how they are attached.
     """
 
     def __init__(self, plan: Plan, loaded: BpfObject, pid: int, without: frozenset[str] = frozenset()) -> None:
@@ -70,6 +73,7 @@ class Attacher:
         self.links: list[Link] = []
         self.failures: list[AttachFailure] = []
         self.partial: list[AttachFailure] = []
+        self.notes: dict[str, str] = {}
         self.places = 0
 
     def prepare(self) -> None:
@@ -152,6 +156,13 @@ class Attacher:
                 return [_link(place, library().bpf_program__attach_trace(program))]
             case IterAttach():
                 return [attach_iter.attach(self._object.program_fd(symbol), place, self._pid)]
+            case XdpAttach() | TcAttach():
+                from pytrace.runtime import attach_net  # few programs need it
+
+                link, note = attach_net.attach(self._object.program_fd(symbol), place, self._pid)
+                if note:
+                    self.notes[place.name] = note
+                return [link]
             case OnDemand():
                 return []  # nothing to attach, yet it counts
             case _:

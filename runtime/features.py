@@ -22,7 +22,7 @@ from pytrace.runtime.tracefs import Tracefs
 
 _SYS_BPF = 321 if os.uname().machine == "x86_64" else 280
 _PROG_LOAD, _RAW_TRACEPOINT_OPEN = 5, 17
-_KPROBE, _TRACEPOINT, _TRACING = 2, 5, 26  # BPF_PROG_TYPE_*
+_KPROBE, _TRACEPOINT, _XDP, _TRACING = 2, 5, 6, 26  # BPF_PROG_TYPE_*
 _TRACE_FENTRY, _TRACE_ITER, _PERF_EVENT = 24, 28, 41  # BPF_*, attach types
 _KPROBE_MULTI, _UPROBE_MULTI, _KPROBE_SESSION, _UPROBE_SESSION = 42, 48, 56, 57
 _RETURN_ZERO = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)  # r0 = 0; exit
@@ -50,6 +50,7 @@ class Features:
             "kprobe": (_SOURCES / "kprobe/type").exists,
             "uprobe": (_SOURCES / "uprobe/type").exists,
             "uprobe_ref_ctr": (_SOURCES / "uprobe/format/ref_ctr_offset").exists,
+            "xdp_load_bytes": lambda: self._has_helper("xdp_load_bytes", (_XDP,)),
             "fentry": self._has_fentry,
             "iter": self._has_iter,
             "perf_link": _has_perf_link,
@@ -78,14 +79,14 @@ class Features:
         except HostError:
             return False
 
-    def _has_helper(self, name: str) -> bool:
+    def _has_helper(self, name: str, kinds: tuple[int, ...] = (_TRACEPOINT, _KPROBE)) -> bool:
         """A helper's number is an enumerator of `enum bpf_func_id`, so BTF has the whole list. A program that
         calls it without arguments is then refused with EACCES if it may be called, with EINVAL if not."""
         found = self._types.enumerator(f"BPF_FUNC_{name}")
         if found is None:
             return False
         call = struct.pack("<BBhi", 0x85, 0, 0, found[1])
-        return any(_try_load(kind, call + _RETURN_ZERO) in (0, errno.EACCES) for kind in (_TRACEPOINT, _KPROBE))
+        return any(_try_load(kind, call + _RETURN_ZERO) in (0, errno.EACCES) for kind in kinds)
 
     def _has_fentry(self) -> bool:
         target = self._function(_QUIET_FUNCTION)

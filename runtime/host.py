@@ -12,6 +12,7 @@ from pytrace.grammar.host import (
     CDefinitions,
     Event,
     HostError,
+    Interface,
     PercpuVariable,
     Prototype,
     Symbol,
@@ -244,6 +245,16 @@ class LiveHost:
             return None
 
     # ------------------------------------------------------------ this process and machine
+
+    def interfaces(self, pid: int | None = None) -> Sequence[Interface]:
+        """See `Host`."""
+        from pytrace.runtime import netns  # few programs need it
+
+        try:
+            return netns.inside(pid or 0, netns.interfaces)
+        except OSError as error:
+            reason = f"Cannot look into the network namespace of process {pid}: {error.strerror}"
+            raise HostError(reason) from error
 
     def pid_namespace(self) -> tuple[int, int] | None:
         """See `Host`."""

@@ -15,10 +15,12 @@ from pytrace.grammar.plan import (
     OnDemand,
     PerfEventAttach,
     RawTracepointAttach,
+    TcAttach,
     TracepointAttach,
     TrampolineAttach,
     UprobeAttach,
     WatchpointAttach,
+    XdpAttach,
 )
 from pytrace.runtime.attach_perf import DEVICES
 from pytrace.runtime.mounts import BPFFS, bpffs, pin_path, tracefs
@@ -62,6 +64,8 @@ def _specific(place: Attach, number: int) -> str | None:
             return _iterator(place, number)
         case WatchpointAttach():
             return _watchpoint(place, number)
+        case XdpAttach() | TcAttach():
+            return _interface(place, number)
         case OnDemand():
             return None
         case Attach():
@@ -183,6 +187,23 @@ def _watchpoint(place: WatchpointAttach, number: int) -> str | None:
             return f"the kernel or the processor cannot watch {place.length} bytes at {place.address:#x} in this mode"
         case errno.ENOENT | errno.ENODEV | errno.EOPNOTSUPP:
             return "this kernel has no hardware breakpoints (CONFIG_HAVE_HW_BREAKPOINT)"
+        case _:
+            return None
+
+
+def _interface(place: XdpAttach | TcAttach, number: int) -> str | None:
+    device = place.interface
+    match number:
+        case errno.EBUSY | errno.EEXIST if isinstance(place, XdpAttach):
+            return (
+                f"interface {device} has an XDP program already, and there is room for one: stop what holds it "
+                f"(`ip link show {device}`), or `ip link set dev {device} xdp off`, or use tc:{device}:ingress, which "
+                "sees the same packets a little later; xdp blocks of one program must be joined"
+            )
+        case errno.ENODEV:
+            return f"the interface {device} is gone"
+        case errno.EINVAL | errno.EOPNOTSUPP:
+            return f"the kernel or the driver of {device} does not run programs on its packets"
         case _:
             return None
 

@@ -143,7 +143,7 @@ def _names(*methods: Callable[..., Any]) -> frozenset[str]:
 
 
 _BY_FILE = _names(Host.symbols, Host.user_variable, Host.usdt, Host.user_prototype, Host.user_type)
-_BY_ANSWER = _names(Host.binaries, Host.pid_namespace, Host.cgroup_id)
+_BY_ANSWER = _names(Host.binaries, Host.pid_namespace, Host.cgroup_id, Host.interfaces)
 _BY_TRACEFS = _names(Host.event, Host.events)
 _BY_KERNEL = _names(
     Host.find_type, Host.enumerators, Host.enumerator, Host.kernel_function, Host.kernel_functions,

@@ -92,12 +92,13 @@ def open_mapping_event(cpu: int, watermark: int) -> int:
             del flags[0]
 
 
-def bpf_link_create(program: int, attach_type: int, rest: bytes) -> int:
-    """BPF_LINK_CREATE without a target; `rest` is the attributes' part for that type. Raises OSError.
+def bpf_link_create(program: int, attach_type: int, rest: bytes, target: int = 0, flags: int = 0) -> int:
+    """BPF_LINK_CREATE; `target` is a descriptor or the number of an interface, `rest` the attributes' part for
+    that type. Raises OSError.
 
     The layout is that of `union bpf_attr` in include/uapi/linux/bpf.h.
     """
-    attr = struct.pack("=IIII", program, 0, attach_type, 0) + rest
+    attr = struct.pack("=IIII", program, target, attach_type, flags) + rest
     return _checked(_libc.syscall(_BPF, _BPF_LINK_CREATE, attr, ctypes.c_ulong(len(attr))))
 
 

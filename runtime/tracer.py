@@ -147,6 +147,11 @@ class Tracer:
         return self._attacher.partial
 
     @property
+    def notes(self) -> Mapping[str, str]:
+        """Of some probes, how they are attached."""
+        return self._attacher.notes
+
+    @property
     def verifier_logs(self) -> dict[str, str]:
         """What the verifier wrote about each program, by its symbol; empty at log level 0."""
         return self._object.logs

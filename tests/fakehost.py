@@ -9,6 +9,7 @@ from pytrace.grammar.host import (
     CDefinitions,
     Event,
     HostError,
+    Interface,
     PercpuVariable,
     Prototype,
     Symbol,
@@ -44,6 +45,7 @@ TASK = Struct("task_struct", 3264)
 LIBC = "/lib/x86_64-linux-gnu/libc.so.6"
 SHELL = "/bin/bash"
 PYTHON = "/usr/bin/python3"
+INTERFACES = (Interface("eth0", 2), Interface("eth1", 3), Interface("lo", 1), Interface("tun0", 4, ethernet=False))
 
 
 # struct pt_regs of x86-64, in order
@@ -127,7 +129,9 @@ STRUCTS: dict[Struct, tuple[Member, ...]] = {
     ),
     Struct("inode", 600): members(("i_mode", UINT16, 0), ("i_ino", UINT64, 64), ("i_size", INT64, 80)),
     Struct("sk_buff", 232): members(("dev", _kernel(Struct("net_device", 2560)), 16), ("len", UINT32, 112)),
-    Struct("net_device", 2560): members(("dev_addr", _kernel(UINT8), 1016), ("name", String(16), 304)),
+    Struct("net_device", 2560): members(
+        ("dev_addr", _kernel(UINT8), 1016), ("name", String(16), 304), ("ifindex", INT32, 224)
+    ),
     Struct("sockaddr_in", 16): members(
         ("sin_family", UINT16, 0), ("sin_port", UINT16, 2), ("sin_addr", Struct("in_addr", 4), 4)
     ),
@@ -382,6 +386,7 @@ FEATURES = frozenset(
     {
         "btf", "tracefs", "kprobe", "uprobe", "fentry", "iter", "perf_link", "uprobe_ref_ctr",
         "kprobe_multi", "uprobe_multi", "bpf_loop", "ktime_get_tai_ns", "get_func_ip",
+        "xdp_load_bytes",
     }
 )  # fmt: skip
 
@@ -416,6 +421,7 @@ class FakeHost:
     prototypes: dict[tuple[str, str], Prototype] = field(default_factory=lambda: dict(USER_FUNCTIONS))
     cgroups: dict[str, int] = field(default_factory=lambda: {"/sys/fs/cgroup": 1})
     percpu: dict[str, PercpuVariable] = field(default_factory=lambda: {"process_counts": PercpuVariable(7, 64, UINT64)})
+    devices: tuple[Interface, ...] = INTERFACES
     page_size: int = 4096
     cpus: int = 4
     asked: list[str] = field(default_factory=list)
@@ -519,6 +525,9 @@ class FakeHost:
         if path not in self.cgroups:
             raise FileNotFoundError(path)
         return self.cgroups[path]
+
+    def interfaces(self, pid: int | None = None) -> Sequence[Interface]:
+        return self.devices
 
     def has(self, feature: str) -> bool:
         return feature in self.features

@@ -69,7 +69,7 @@ class Played:
     def tracer(self) -> Any:
         """What the command line asks of the tracer."""
         logs = {"begin_1": "processed 2 insns"}
-        return SimpleNamespace(failures=self.failures, partial=self.partial, verifier_logs=logs)
+        return SimpleNamespace(failures=self.failures, partial=self.partial, notes={}, verifier_logs=logs)
 
     @property
     def compilation(self) -> Any:
@@ -478,3 +478,26 @@ def test_public_names() -> None:
     assert {pytrace.Trace, pytrace.Losses, pytrace.Options, pytrace.CompileError} >= {Trace, CompileError}
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         pytrace.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("removed", "shown"),
+    [(["filter of process 7 on lo egress"], "Removed filter of process 7 on lo egress\n"), ([], "Nothing to remove\n")],
+)
+def test_cleanup(
+    removed: list[str], shown: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pytrace.runtime.privileges.check_privileges", lambda: None)
+    monkeypatch.setattr("pytrace.runtime.clsact.clean", lambda: removed)
+    assert main(["cleanup"]) == 0
+    assert capfd.readouterr() == (shown, "")
+
+
+def test_a_program_named_cleanup_is_a_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cleanup").write_text("nonsense")
+    monkeypatch.setattr("pytrace.runtime.privileges.check_privileges", lambda: None)
+    assert main(["cleanup"]) == 1
+    assert "cleanup:1:" in capfd.readouterr().err

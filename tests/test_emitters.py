@@ -41,6 +41,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "default_str_length": ("",),
     "delete": ("@k, L",),
     "has_key": ("@k, L",),
+    "ifname": ("I", "(uint8)I"),
     "is_array": ("I", 'pton("::1")'),
     "is_err": ("I", "(uint64)I", "L"),
     "is_integer": ("I", "S"),

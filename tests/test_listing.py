@@ -29,7 +29,7 @@ def test_everything() -> None:
     found = listed("")
     kinds = [line.partition(":")[0] for line in found]
     assert list(dict.fromkeys(kinds)) == [
-        "fentry", "hardware", "iter", "kprobe", "rawtracepoint", "software", "tracepoint",
+        "fentry", "hardware", "iter", "kprobe", "rawtracepoint", "software", "tc", "tracepoint", "xdp",
     ]  # fmt: skip
     assert found == listed("*") == listed("*:*")
 

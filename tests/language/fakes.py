@@ -34,6 +34,9 @@ class FakeServices:
     def stack_symbols(self, kind: Stack, pid: int, frames: Sequence[int]) -> list[tuple[str, int, str] | None]:
         return [self.user_symbol(address, pid) for address in frames]
 
+    def interface(self, index: int) -> str | None:
+        return {1: "lo", 2: "eth0"}.get(index)
+
     def boot_time(self) -> int:
         return self.boot
 

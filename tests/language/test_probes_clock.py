@@ -44,7 +44,7 @@ def test_number_of_parts(text: str, message: str) -> None:
 
 def test_order_of_attaching() -> None:
     backwards = {p.name for p in REGISTRY.probes.values() if p.reverse}
-    assert backwards == {"kprobe", "uprobe", "uretprobe", "usdt", "fentry", "fexit", "iter"}
+    assert backwards == {"kprobe", "uprobe", "uretprobe", "usdt", "fentry", "fexit", "iter", "tc"}
 
 
 def test_types_whose_programs_check_the_process() -> None:

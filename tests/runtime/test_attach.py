@@ -22,9 +22,11 @@ from pytrace.grammar.plan import (
     PerfEventAttach,
     ProgramSpec,
     RawTracepointAttach,
+    TcAttach,
     TracepointAttach,
     TrampolineAttach,
     UprobeAttach,
+    XdpAttach,
 )
 from pytrace.runtime import attach, cpus, misses
 from pytrace.runtime.attach import AttachError, order
@@ -85,6 +87,10 @@ def test_without_multi_links_each_function_is_a_place() -> None:
         (PerfEventAttach("", 1, 0, frequency=10**9), errno.EINVAL, "kernel.perf_event_max_sample_rate"),
         (PerfEventAttach("", 0, 0), errno.EMFILE, "ulimit -n"),
         (PerfEventAttach("", 0, 0), errno.EFAULT, "Bad address"),
+        (XdpAttach("", "eth0", 2), errno.EBUSY, "eth0 has an XDP program already"),
+        (XdpAttach("", "eth0", 2), errno.EEXIST, "use tc:eth0:ingress"),
+        (TcAttach("", "eth0", 2, False), errno.ENODEV, "the interface eth0 is gone"),
+        (TcAttach("", "eth0", 2, True), errno.EINVAL, "does not run programs on its packets"),
     ],
 )
 def test_reasons_name_what_is_missing(place: Attach, number: int, part: str) -> None:

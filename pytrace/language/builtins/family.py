@@ -23,6 +23,7 @@ class _OfTask(Builtin):
     """A member of a task that another one points to: `path` leads there from a `struct task_struct`."""
 
     parameters = (Param("task", ("pointer", "int"), optional=True),)
+    needs = "task"
     path: ClassVar[tuple[str, ...]]
 
     def members(self, site: CallSite) -> list[Member] | None:

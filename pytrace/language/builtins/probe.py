@@ -27,6 +27,7 @@ class Args(Builtin):
     name = "args"
     reads_context = True
     per_target = True
+    per_arguments = True
 
     def type(self, site: CallSite) -> Type:
         target = site.target

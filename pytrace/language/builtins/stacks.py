@@ -22,6 +22,7 @@ class _StackBuiltin(Builtin):
         Param("mode", ("word", "int"), literal=True, optional=True),
         Param("limit", ("int",), literal=True, optional=True),
     )
+    needs = "stack"
     user: ClassVar[bool]
 
     def type(self, site: CallSite) -> Type:

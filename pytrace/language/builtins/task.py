@@ -33,6 +33,7 @@ class _Id(Builtin):
 
     parameters = (MODE,)
     returns = UINT32
+    needs = "task"
     offset: int
 
     def type(self, site: CallSite) -> Type:
@@ -113,6 +114,7 @@ class Uid(Builtin):
     """
 
     name = "uid"
+    needs = "task"
     returns = UINT64
 
     def emit(self, emit: Emit, site: CallSite) -> Value:
@@ -129,6 +131,7 @@ class Gid(Builtin):
     """
 
     name = "gid"
+    needs = "task"
     returns = UINT64
 
     def emit(self, emit: Emit, site: CallSite) -> Value:
@@ -147,6 +150,7 @@ class Username(Builtin):
     """
 
     name = "username"
+    needs = "task"
     returns = Opaque("username_t", 8)
 
     def emit(self, emit: Emit, site: CallSite) -> Value:
@@ -165,6 +169,7 @@ class Comm(Builtin):
     """
 
     name = "comm"
+    needs = "task"
     returns = String(COMM)
 
     def emit(self, emit: Emit, site: CallSite) -> Value:
@@ -184,6 +189,7 @@ class Curtask(Builtin):
     """
 
     name = "curtask"
+    needs = "task"
     returns = Pointer(VOID, Space.KERNEL)
 
     def type(self, site: CallSite) -> Type:
@@ -206,6 +212,7 @@ class Cgroup(Builtin):
     """
 
     name = "cgroup"
+    needs = "task"
     returns = Int(8)
 
     def emit(self, emit: Emit, site: CallSite) -> Value:

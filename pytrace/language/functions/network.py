@@ -20,9 +20,7 @@ from pytrace.grammar.types import (
     size_of,
 )
 from pytrace.language.functions.support import own_bytes, space_of
-
-AF_INET, AF_INET6 = 2, 10  # include/linux/socket.h
-ADDRESS_OFFSET = 8  # of the address in an inet value, behind the u64 address family
+from pytrace.language.values.addresses import ADDRESS_OFFSET, AF_INET, AF_INET6
 
 
 @feature
@@ -146,6 +144,30 @@ class Macaddr(Function):
         else:
             emit.copy(emit.part(slot, 0, 6), own_bytes(emit, value), 6)
         return emit.at(emit.part(slot, 0, 6), self.returns)
+
+
+@feature
+class Ifname(Function):
+    """The name of a network interface, by its number; an ifname_t.
+
+    The number is kept and looked up when it is shown, in the network namespace that pytrace runs in; the
+    interfaces of the program's own probes are known by the names they were found by. An unknown number is shown
+    as it is.
+
+    bt> tc:*:ingress { @[ifname(args.ifindex)] = count(); }
+    bt> tracepoint:net:net_dev_queue { @[ifname(((struct sk_buff *)args.skbaddr)->dev->ifindex)] = count(); }
+
+    Source: if_indextoname(3).
+    """
+
+    name = "ifname"
+    parameters = (Param("index", ("int",)),)
+    returns = Opaque("ifname_t", 4, 4)
+
+    def emit(self, emit: Emit, site: CallSite) -> Value:
+        slot = emit.scratch(8)
+        emit.store(slot, 0, emit.convert(emit.value(site.arguments[0]), UINT32))
+        return emit.at(emit.part(slot, 0, 4), self.returns)
 
 
 @feature

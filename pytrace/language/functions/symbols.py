@@ -49,6 +49,7 @@ class Usym(Function):
     """
 
     name = "usym"
+    needs = "task"
     parameters = (ADDRESS,)
     returns = Opaque("usym_t", 16)
 

@@ -3,6 +3,7 @@
 from pytrace.language.probes import (
     iterator,
     kprobe,
+    packet,
     perf,
     rawtracepoint,
     special,
@@ -15,6 +16,6 @@ from pytrace.language.probes import (
 )
 
 __all__ = [
-    "iterator", "kprobe", "perf", "rawtracepoint", "special", "timed", "tracepoint", "trampoline", "uprobe", "usdt",
-    "watchpoint",
+    "iterator", "kprobe", "packet", "perf", "rawtracepoint", "special", "timed", "tracepoint", "trampoline", "uprobe",
+    "usdt", "watchpoint",
 ]  # fmt: skip
