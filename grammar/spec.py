@@ -340,6 +340,7 @@ class ProbeType(Feature):
     filtered: ClassVar[bool] = False  # -p is a check at the start of the program
     context_type: ClassVar[str] = ""  # struct that `ctx` points to
     groupable: ClassVar[bool] = False  # one program may serve many attach points
+    cookies: ClassVar[bool] = False  # … and find out by a cookie at which one it runs
     family: ClassVar[str] = ""  # what `probetype` says, if not the name
     # whose attach points a wildcard in the type's place finds: "kernel", "user" (with a file or -p only) or nobody's
     wild: ClassVar[str] = ""
@@ -351,6 +352,10 @@ class ProbeType(Feature):
     def merge(self, places: tuple[Attach, ...]) -> tuple[Attach, ...]:
         """The places of one program, joined where the kernel attaches many at once."""
         return places
+
+    def numbered(self, target: Target, number: int) -> Target:
+        """A target at whose place the program gets this number as cookie; only where there are `cookies`."""
+        raise NotImplementedError(self.name)
 
     def argument(self, emit: Emit, target: Target, index: int) -> Value:
         """`argN`"""

@@ -21,6 +21,7 @@ from pytrace.runtime.links import Link, release_all, stop_all
 from pytrace.runtime.mounts import tracefs
 from pytrace.runtime.process import threads
 from pytrace.runtime.syscalls import PERF_TYPE_TRACEPOINT, PerfAttr, perf_event_open
+from pytrace.runtime.zipped import container
 
 PerfPlace = TracepointAttach | KprobeAttach | UprobeAttach | PerfEventAttach
 
@@ -91,7 +92,7 @@ def _kprobe(place: KprobeAttach) -> int:
 
 def _uprobe(place: UprobeAttach, pid: int) -> int:
     """The PMU `uprobe`: config1 points at the path, config2 is the offset, config holds the semaphore's."""
-    path = ctypes.create_string_buffer(encode_text(place.path))
+    path = ctypes.create_string_buffer(encode_text(container(place.path)))
     attr = PerfAttr(
         type=_pmu("uprobe", "type"),
         config=place.semaphore << _semaphore_shift() | _return_flag("uprobe", place.returns),

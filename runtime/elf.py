@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 import re
 import struct
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Self
 
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.host import HostError, Symbol
+from pytrace.runtime import debugfiles, zipped
 
 ET_EXEC, ET_DYN = 2, 3
 _PT_LOAD = 1
@@ -21,7 +21,6 @@ _FUNCTIONS = frozenset({_STT_FUNC, _STT_GNU_IFUNC})
 _OBJECTS = frozenset({_STT_OBJECT})
 _SYMBOL = struct.Struct("<IBBHQQ")
 _Raw = tuple[int, str, int]  # address, name, size
-DEBUG_ROOT = "/usr/lib/debug"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +47,8 @@ class Segment:
 class ElfFile:
     """One ELF file, mapped, or given as `data`. Use it as a context manager, or `close` it.
 
+    The path may lead into a ZIP file (see `zipped`); offsets are then those in the archive.
+
     Raises:
         HostError: the file cannot be read or is not a 64-bit little-endian ELF file.
     """
@@ -55,12 +56,16 @@ class ElfFile:
     def __init__(self, path: str, data: bytes | None = None) -> None:
         self.path = path
         self._data: mmap.mmap | bytes
+        name, self._base, size = path, 0, 0
+        if data is None and zipped.is_member(path):
+            member = zipped.locate(path)
+            name, self._base, size = member.archive, member.offset, member.size
         if data is not None:
             self._data = data
         else:
             try:
-                with open(path, "rb") as file:
-                    self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                with open(name, "rb") as file:
+                    self._data = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ, offset=self._base)
             except (OSError, ValueError) as error:
                 raise HostError(f"{path}: {error}") from error
         if self._data[:6] != b"\x7fELF\x02\x01" or len(self._data) < 64:
@@ -121,11 +126,16 @@ class ElfFile:
         """Where in the file the byte lies that is mapped at a symbol-table address."""
         for segment in self.segments:
             if segment.address <= address < segment.address + segment.size:
-                return address - segment.address + segment.offset
+                return address - segment.address + segment.offset + self._base
         return None
+
+    def bytes_at(self, offset: int, size: int) -> bytes:
+        """Bytes of the file by their offset (in the archive, if it is part of one)."""
+        return self._data[offset - self._base : offset - self._base + size]
 
     def address(self, offset: int) -> int | None:
         """The symbol-table address of what lies `offset` bytes into the file."""
+        offset -= self._base
         for segment in self.segments:
             if segment.offset <= offset < segment.offset + segment.size:
                 return offset - segment.offset + segment.address
@@ -174,16 +184,27 @@ class ElfFile:
             start, end, move = (
                 segment.address,
                 segment.address + segment.size,
-                segment.offset - segment.address,
+                segment.offset - segment.address + self._base,
             )
             places += [(at + move, size, name) for at, size, name in symbols if start <= at < end]
         return places, names
 
+    @cached_property
+    def stripped(self) -> bool:
+        """Whether the only symbols are those for dynamic linking: neither the file nor a separate one has more."""
+        return all(file.section(".symtab") is None for file in self._with_debug_file())
+
     def _with_debug_file(self) -> Iterator[ElfFile]:
         yield self
-        if self.section(".symtab") is None and (path := self.debug_file()) is not None:
+        if self.section(".symtab") is not None:
+            return
+        if (path := self.debug_file()) is not None:
             with ElfFile(path) as debug:
                 yield debug
+        elif (packed := self.section(".gnu_debugdata")) is not None:
+            # Fedora's "MiniDebugInfo": an ELF file with nothing but symbols, compressed with xz
+            with ElfFile(self.path, debugfiles.unpack(self.path, self.contents(packed))) as mini:
+                yield mini
 
     def _tables(self) -> list[Section]:
         return [s for s in self.sections if s.type in (_SHT_SYMTAB, _SHT_DYNSYM) and s.size]
@@ -232,20 +253,34 @@ class ElfFile:
             yield data[owner_at : owner_at + owner_size].rstrip(b"\0"), kind, data[description_at:][:size]
             at = description_at + (size + 3 & ~3)
 
+    @cached_property
+    def build_id(self) -> bytes:
+        """What tells this build apart from all others; empty if the linker gave it none."""
+        section = self.section(".note.gnu.build-id")
+        return next((identity for _, _, identity in self.notes(section)), b"") if section is not None else b""
+
     def debug_file(self) -> str | None:
-        """The separate file with this one's symbols, by build id or by `.gnu_debuglink`, if it is
-        installed."""
-        candidates = []
-        if (section := self.section(".note.gnu.build-id")) is not None:
-            for _, _, identity in self.notes(section):
-                text = identity.hex()
-                candidates.append(f"{DEBUG_ROOT}/.build-id/{text[:2]}/{text[2:]}.debug")
-        if (section := self.section(".gnu_debuglink")) is not None:
-            name = self.contents(section).split(b"\0", 1)[0].decode()
-            folder = os.path.dirname(os.path.realpath(self.path))
-            candidates += [f"{folder}/{name}", f"{folder}/.debug/{name}", f"{DEBUG_ROOT}{folder}/{name}"]
-        mine = os.path.realpath(self.path)
-        return next((c for c in candidates if os.path.isfile(c) and os.path.realpath(c) != mine), None)
+        """The separate file with this one's symbols and debug information, if it is installed."""
+        section = self.section(".gnu_debuglink")
+        link = self.contents(section) if section is not None else b""
+        for path, checksum in debugfiles.candidates(self.path, self.build_id, link):
+            if self._belongs(path, checksum):
+                return path
+        return None
+
+    def _belongs(self, path: str, checksum: int | None) -> bool:
+        """Whether a debug file is of this very build: one of another would show wrong names."""
+        try:
+            with ElfFile(path) as file:
+                if self.build_id and file.build_id:
+                    return file.build_id == self.build_id
+                return checksum is None or debugfiles.checksum(path) == checksum
+        except HostError:
+            return False
+
+    def data(self) -> bytes:
+        """All bytes of the file."""
+        return self._data[:]
 
     def _string(self, offset: int) -> str:
         return self._data[offset : self._data.find(b"\0", offset)].decode("utf-8", "surrogateescape")

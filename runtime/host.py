@@ -8,13 +8,23 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pytrace.grammar.host import CDefinitions, Event, HostError, Prototype, Symbol, UsdtLocation, UserVariable
+from pytrace.grammar.host import (
+    CDefinitions,
+    Event,
+    HostError,
+    Prototype,
+    SourceLine,
+    Symbol,
+    UsdtLocation,
+    UserVariable,
+)
 from pytrace.grammar.types import EnumType, Member, Struct, Type
-from pytrace.runtime import cpus
-from pytrace.runtime.binaries import resolve
+from pytrace.runtime import cpus, debugfiles
+from pytrace.runtime.binaries import explain, resolve
 from pytrace.runtime.btf import KernelTypes
 from pytrace.runtime.cfront import CFront, kernel_header_arguments
 from pytrace.runtime.cnames import base_type
+from pytrace.runtime.demangle import demangle
 from pytrace.runtime.elf import ET_DYN, ElfFile
 from pytrace.runtime.features import Features
 from pytrace.runtime.kernel import KernelFunctions, KernelSymbols
@@ -32,10 +42,18 @@ class LiveHost:
     """`Host` of the running machine.
 
     `include_dirs` and `include` are for the C front end (`-I`, `--include`). `unsafe` lets user probes take
-    any file (`--unsafe`). Methods raise `HostError` where the machine refuses to answer.
+    any file (`--unsafe`). `debug_folders` are where debug files are looked for first (`--debuginfo`). Methods raise
+    `HostError` where the machine refuses to answer.
     """
 
-    def __init__(self, include_dirs: Sequence[str] = (), include: Sequence[str] = (), unsafe: bool = False) -> None:
+    def __init__(
+        self,
+        include_dirs: Sequence[str] = (),
+        include: Sequence[str] = (),
+        unsafe: bool = False,
+        debug_folders: Sequence[str] = (),
+    ) -> None:
+        debugfiles.search_in(tuple(debug_folders))
         self._unsafe = unsafe
         self._include_dirs = tuple(include_dirs)
         self._include = tuple(include)
@@ -134,6 +152,37 @@ class LiveHost:
                 self._symbols[path] = file.symbols()
         return self._symbols[path]
 
+    def explain_target(self, target: str, pid: int | None = None) -> str:
+        """See `Host`."""
+        return explain(target, pid)
+
+    def stripped(self, path: str) -> bool:
+        """See `Host`."""
+        with ElfFile(path) as file:
+            return file.stripped
+
+    def file_offset(self, path: str, address: int) -> int | None:
+        """See `Host`."""
+        with ElfFile(path) as file:
+            return file.file_offset(address)
+
+    def instructions(self, path: str, symbol: Symbol) -> Sequence[int]:
+        """See `Host`."""
+        from pytrace.runtime.instructions import starts  # few programs need it
+
+        with ElfFile(path) as file:
+            return starts(file, symbol)
+
+    def source_line(self, path: str, file: str, line: int, column: int | None = None) -> SourceLine:
+        """See `Host`."""
+        from pytrace.runtime.sourcelines import find_line
+
+        return find_line(path, self._user_types(path).file, file, line, column)
+
+    def demangle(self, name: str) -> str:
+        """See `Host`."""
+        return demangle(name)
+
     def user_variable(self, path: str, name: str, offset: int) -> UserVariable | None:
         """See `Host`."""
         with ElfFile(path) as file:
@@ -157,9 +206,9 @@ class LiveHost:
             self._debug[path] = UserTypes(path, self.symbols(path))
         return self._debug[path]
 
-    def user_prototype(self, path: str, symbol: str) -> Prototype | None:
+    def user_prototype(self, path: str, symbol: str, address: int | None = None) -> Prototype | None:
         """See `Host`."""
-        return self._user_types(path).prototype(symbol)
+        return self._user_types(path).prototype(symbol, address)
 
     def user_type(self, path: str, name: str, kind: str = "") -> Type | None:
         """See `Host`."""

@@ -13,7 +13,7 @@ from pytrace.grammar.source import Span
 from pytrace.grammar.spec import Context, Target, feature
 from pytrace.grammar.types import UINT64, Int, Space
 from pytrace.language.probes.common import Place, is_wildcard, plural, register, similar
-from pytrace.language.probes.uprobe import FileProbe
+from pytrace.language.probes.userfile import FileProbe, own_executable
 
 
 @feature
@@ -39,7 +39,7 @@ class Usdt(FileProbe):
     def targets(self, point: AttachPoint, span: Span, context: Context) -> list[Target]:
         parts = point.parts
         if context.pid is not None and (len(parts) == 2 or (len(parts) == 4 and not parts[1])):
-            target = f"/proc/{context.pid}/exe"
+            target = own_executable(context.pid)
             point = replace(point, parts=(parts[0], target, *(parts[1:] if len(parts) == 2 else parts[2:])))
         return super().targets(point, span, context)
 
