@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from pytrace.grammar import attachpoint
 from pytrace.grammar.attachpoint import AttachPoint
 from pytrace.grammar.diagnostics import did_you_mean
-from pytrace.grammar.nodes import AttachText, Call, Identifier, Probe, Program, TypeName, walk
-from pytrace.grammar.spec import Context, ProbeType, Registry, Target
+from pytrace.grammar.nodes import (
+    Assign,
+    AttachText,
+    Call,
+    Identifier,
+    MapElement,
+    Node,
+    Probe,
+    Program,
+    TupleExpr,
+    TypeName,
+    walk,
+)
+from pytrace.grammar.spec import Action, Context, ProbeType, Registry, Target
 from pytrace.grammar.types import INTEGERS
 from pytrace.grammar.typing import TypedProbe
+
+COOKIE_HELPER = "get_attach_cookie"  # Linux 5.15
 
 
 def expand(program: Program, registry: Registry, context: Context) -> list[TypedProbe]:
@@ -30,7 +44,7 @@ def expand_probe(probe: Probe, registry: Registry, context: Context) -> list[Typ
         targets += attach_targets(text, registry, context)
     if not targets and len(context.diagnostics.errors) == wrong:
         report_empty(probe, context)
-    return group(probe, targets, registry)
+    return group(probe, targets, registry, context)
 
 
 def report_empty(probe: Probe, context: Context) -> None:
@@ -78,28 +92,61 @@ def probe_types(point: AttachPoint, registry: Registry, context: Context) -> lis
     return [kind for kind in found if kind.arity[0] <= parts <= kind.arity[1]]
 
 
-def group(probe: Probe, targets: list[Target], registry: Registry) -> list[TypedProbe]:
-    """Let one program serve many targets where the block cannot tell them apart."""
-    if uses_target(probe, registry):
+def group(probe: Probe, targets: list[Target], registry: Registry, context: Context) -> list[TypedProbe]:
+    """Let one program serve many targets where the block cannot tell them apart, or can do so by cookies."""
+    uses = list(target_uses(probe, registry))
+    by_cookie = len(targets) > 1 and bool(uses) and context.host.has(COOKIE_HELPER)
+    if uses and not (by_cookie and all(use in plain_values(probe, registry) for use in uses)):
         return [TypedProbe(probe, (target,)) for target in targets]
     # the files of user probes may have different types of one name
     apart = any(isinstance(node, TypeName) and node.name not in INTEGERS for node in walk(probe))
     groups: dict[object, list[Target]] = {}
     for number, target in enumerate(targets):
         same = (target.type.name, target.section, target.space, target.path if apart else "")
-        key = same if target.type.groupable else number
-        groups.setdefault(key, []).append(target)
-    return [TypedProbe(probe, tuple(members)) for members in groups.values()]
+        shared = target.type.groupable and not (uses and target.type.numbered(target, 0) is None)
+        groups.setdefault(same if shared else number, []).append(target)
+    made = []
+    for members in groups.values():
+        numbered = [t.type.numbered(t, index) or t for index, t in enumerate(members)] if uses else members
+        made.append(TypedProbe(probe, tuple(numbered)))
+    return made
 
 
-def uses_target(probe: Probe, registry: Registry) -> bool:
-    """Whether a block uses something that differs from one attach point to the next."""
+def target_uses(probe: Probe, registry: Registry) -> Iterator[Call | Identifier]:
+    """What a block uses that differs from one attach point to the next."""
     for node in walk(probe):
         if isinstance(node, (Call, Identifier)):
             feature = registry.functions.get(node.name)
             if feature is not None and feature.per_target:
-                return True
-    return False
+                yield node
+
+
+def plain_values(probe: Probe, registry: Registry) -> set[Node]:
+    """Where a block only wants the value of a `numbered` feature, not what the compiler can conclude from it: in the key
+    of a map, as what is assigned, as what an action sends."""
+    found: set[Node] = set()
+    for node in walk(probe):
+        values: tuple[Node, ...] = ()
+        match node:
+            case MapElement(key=key):
+                values = (key,)
+            case Assign(op="=", value=value):
+                values = (value,)
+            case Call(name=name, arguments=arguments):
+                action = registry.functions.get(name)
+                if isinstance(action, Action):
+                    literals = sum(parameter.literal for parameter in action.parameters)
+                    values = arguments[literals:]
+            case _:
+                pass
+        for value in values:
+            found.update(value.items if isinstance(value, TupleExpr) else (value,))
+    return {n for n in found if isinstance(n, Identifier) and _is_numbered(n, registry)}
+
+
+def _is_numbered(node: Identifier, registry: Registry) -> bool:
+    feature = registry.functions.get(node.name)
+    return feature is not None and feature.numbered
 
 
 def check_limits(typed: Iterable[TypedProbe], context: Context) -> None:

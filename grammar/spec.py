@@ -97,6 +97,7 @@ class CallSite:
     `types` and `constants` belong to the arguments (a constant is None when the value is not known while
     compiling). `element` is the map element that an aggregation updates. `scalars` says of arguments that are maps
     whether they are used without keys (None: not decided, or not a map). `discarded` says that nobody uses the value.
+    `targets` are all that the program serves, in the order of their cookies.
     """
 
     node: Call | Identifier
@@ -112,6 +113,7 @@ class CallSite:
     in_loop: bool = False
     scalars: tuple[bool | None, ...] = ()
     discarded: bool = False
+    targets: tuple[Target, ...] = ()
 
     def __len__(self) -> int:
         return len(self.arguments)
@@ -179,7 +181,9 @@ class Function(Feature):
 
     `bare` functions may be written without parentheses. `unsafe` ones need `--unsafe`. `reads_context` ones are not
     allowed in the body of a `for` loop. `per_target` ones have another value at each attach point, so
-    a block that uses them is compiled once for each. `discardable` ones may stand alone though they have a value.
+    a block that uses them is compiled once for each; not so if they are `numbered`, and the block uses no more than
+    their value: one program can look that up by the place's cookie. `discardable` ones may stand alone though they have
+    a value.
     """
 
     parameters: ClassVar[tuple[Param, ...]] = ()
@@ -188,6 +192,7 @@ class Function(Feature):
     unsafe_text: ClassVar[str] = "{name}() is an unsafe function being used in safe mode"
     reads_context: ClassVar[bool] = False
     per_target: ClassVar[bool] = False
+    numbered: ClassVar[bool] = False
     discardable: ClassVar[bool] = False
     returns: ClassVar[Type] = NONE
 
@@ -340,7 +345,6 @@ class ProbeType(Feature):
     filtered: ClassVar[bool] = False  # -p is a check at the start of the program
     context_type: ClassVar[str] = ""  # struct that `ctx` points to
     groupable: ClassVar[bool] = False  # one program may serve many attach points
-    cookies: ClassVar[bool] = False  # … and find out by a cookie at which one it runs
     family: ClassVar[str] = ""  # what `probetype` says, if not the name
     # whose attach points a wildcard in the type's place finds: "kernel", "user" (with a file or -p only) or nobody's
     wild: ClassVar[str] = ""
@@ -353,9 +357,9 @@ class ProbeType(Feature):
         """The places of one program, joined where the kernel attaches many at once."""
         return places
 
-    def numbered(self, target: Target, number: int) -> Target:
-        """A target at whose place the program gets this number as cookie; only where there are `cookies`."""
-        raise NotImplementedError(self.name)
+    def numbered(self, target: Target, number: int) -> Target | None:
+        """A target at whose place the program gets this number as cookie; None where there are no cookies."""
+        return None
 
     def argument(self, emit: Emit, target: Target, index: int) -> Value:
         """`argN`"""

@@ -87,12 +87,13 @@ class FileGroup:
         path = ctypes.create_string_buffer(encode_text(container(self.places[0].path)))
         offsets = _array([place.offset for place in self.places])
         semaphores = _array([place.semaphore for place in self.places])
+        cookies = _array([place.cookie for place in self.places])
         rest = struct.pack(
             "=QQQQIIII",
             ctypes.addressof(path),
             ctypes.addressof(offsets),
             ctypes.addressof(semaphores) if any(semaphores) else 0,
-            0,
+            ctypes.addressof(cookies) if any(cookies) else 0,
             len(self),
             _RETURN if self.places[0].returns else 0,
             pid,

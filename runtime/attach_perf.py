@@ -15,8 +15,7 @@ from typing import Any
 
 from pytrace.grammar.plan import KprobeAttach, PerfEventAttach, TracepointAttach, UprobeAttach
 from pytrace.grammar.source import encode_text
-from pytrace.runtime import cpus
-from pytrace.runtime.libbpf import library
+from pytrace.runtime import cpus, libbpf
 from pytrace.runtime.links import Link, release_all, stop_all
 from pytrace.runtime.mounts import tracefs
 from pytrace.runtime.process import threads
@@ -37,7 +36,7 @@ def attach(program: Any, place: PerfPlace, pid: int) -> list[Link]:
     links: list[Link] = []
     try:
         for event in _events(place, pid):
-            links.append(_attach_event(program, place.name, event))
+            links.append(_attach_event(program, place, event))
     except OSError:
         stop_all(links)
         release_all(links)
@@ -45,16 +44,18 @@ def attach(program: Any, place: PerfPlace, pid: int) -> list[Link]:
     return links
 
 
-def _attach_event(program: Any, name: str, event: int) -> Link:
+def _attach_event(program: Any, place: PerfPlace, event: int) -> Link:
     # The link owns the event and closes it; the duplicate lets us choose when that takes effect.
     duplicate = os.dup(event)
-    handle = library().bpf_program__attach_perf_event(program, event)
+    cookie = place.cookie if isinstance(place, UprobeAttach) else 0
+    options = libbpf.PerfEventOptions(size=ctypes.sizeof(libbpf.PerfEventOptions), bpf_cookie=cookie)
+    handle = libbpf.library().bpf_program__attach_perf_event_opts(program, event, ctypes.byref(options))
     if not handle:
         number = ctypes.get_errno()
         os.close(event)
         os.close(duplicate)
         raise OSError(number, os.strerror(number))
-    return Link(name, handle, (duplicate,))
+    return Link(place.name, handle, (duplicate,))
 
 
 def _events(place: PerfPlace, pid: int) -> Iterator[int]:

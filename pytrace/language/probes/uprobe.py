@@ -255,10 +255,11 @@ class _Uprobe(FileProbe):
         return Target(self, name, attach, self.name, Space.USER, arguments, result, path)
 
     def search(self, pattern: str, host: Host, pid: int | None) -> Iterator[str]:
-        target, _, function = pattern.rpartition(":")
+        target, readable_names, function = pattern.partition(f":{CPP}:")
+        if not readable_names:
+            target, _, function = pattern.rpartition(":")
         match = matcher(function)
-        readable_names = target.endswith(f":{CPP}")
-        for path in host.binaries(target.removesuffix(f":{CPP}") or "*", pid):
+        for path in host.binaries(target or "*", pid):
             symbols = {s.name for s in host.symbols(path) if s.function}
             if not readable_names:
                 yield from (f"{path}:{name}" for name in sorted(filter(match, symbols)))
