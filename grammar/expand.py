@@ -122,8 +122,8 @@ def target_uses(probe: Probe, registry: Registry) -> Iterator[Call | Identifier]
 
 
 def plain_values(probe: Probe, registry: Registry) -> set[Node]:
-    """Where a block only wants the value of a `numbered` feature, not what the compiler can conclude from it: in the key
-    of a map, as what is assigned, as what an action sends."""
+    """Where a block only wants the value of a `numbered` feature, not what the compiler can conclude from it: in the
+    key of a map, as what is assigned, as what an action sends."""
     found: set[Node] = set()
     for node in walk(probe):
         values: tuple[Node, ...] = ()

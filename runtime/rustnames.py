@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-_BASIC = {
-    "a": "i8", "b": "bool", "c": "char", "d": "f64", "e": "str", "f": "f32", "h": "u8", "i": "isize", "j": "usize",
-    "l": "i32", "m": "u32", "n": "i128", "o": "u128", "p": "_", "s": "i16", "t": "u16", "u": "()", "v": "...",
-    "x": "i64", "y": "u64", "z": "!",
-}  # fmt: skip
+_BASIC = dict(
+    zip(
+        "abcdefhijlmnopstuvxyz",
+        "i8 bool char f64 str f32 u8 isize usize i32 u32 i128 u128 _ i16 u16 () ... i64 u64 !".split(),
+        strict=True,
+    )
+)
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _SPECIAL = {"C": "closure", "S": "shim"}
 _MOST = 5_000  # parts of a name: references back into it could make it endless
