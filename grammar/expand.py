@@ -130,13 +130,13 @@ def plain_values(probe: Probe, registry: Registry) -> set[Node]:
         match node:
             case MapElement(key=key):
                 values = (key,)
-            case Assign(op="=", value=value):
+            case Assign(op="", value=value):
                 values = (value,)
             case Call(name=name, arguments=arguments):
                 action = registry.functions.get(name)
                 if isinstance(action, Action):
-                    literals = sum(parameter.literal for parameter in action.parameters)
-                    values = arguments[literals:]
+                    literal = [parameter.literal for parameter in action.parameters]
+                    values = tuple(a for i, a in enumerate(arguments) if not any(literal[i : i + 1]))
             case _:
                 pass
         for value in values:

@@ -8,13 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-_BASIC = dict(
-    zip(
-        "abcdefhijlmnopstuvxyz",
-        "i8 bool char f64 str f32 u8 isize usize i32 u32 i128 u128 _ i16 u16 () ... i64 u64 !".split(),
-        strict=True,
-    )
-)
+_NAMES = "i8 bool char f64 str f32 u8 isize usize i32 u32 i128 u128 _ i16 u16 () ... i64 u64 !"
+_BASIC = dict(zip("abcdefhijlmnopstuvxyz", _NAMES.split(), strict=True))
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _SPECIAL = {"C": "closure", "S": "shim"}
 _MOST = 5_000  # parts of a name: references back into it could make it endless

@@ -104,8 +104,8 @@ def report_missing(place: Place, path: str, name: str, symbols: Sequence[Symbol]
         hints = hints or similar(name, {without_parameters(demangle(s.name)) for s in symbols})
     elif any(name in spellings(demangle(s.name), has_parameters(name)) for s in symbols):
         hints = (f'That is the readable form of a name: write {place.type.name}:{path}:cpp:"{name}".',)
-    if not hints and place.host.stripped(path):
-        hints = (stripped_hint(path, len(symbols)),)
+    if place.host.stripped(path):
+        hints = (*hints, stripped_hint(path, len(symbols)))
     place.missing(shown, hints)
 
 
