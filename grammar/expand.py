@@ -102,8 +102,9 @@ def group(probe: Probe, targets: list[Target], registry: Registry, context: Cont
     apart = any(isinstance(node, TypeName) and node.name not in INTEGERS for node in walk(probe))
     groups: dict[object, list[Target]] = {}
     for number, target in enumerate(targets):
-        same = (target.type.name, target.section, target.space, target.path if apart else "")
-        shared = target.type.groupable and not (uses and target.type.numbered(target, 0) is None)
+        kind = target.type
+        same = (kind.name, target.section, target.space, target.path if apart else "", kind.alike(target))
+        shared = kind.groupable and not (uses and kind.numbered(target, 0) is None)
         groups.setdefault(same if shared else number, []).append(target)
     made = []
     for members in groups.values():

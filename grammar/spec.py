@@ -357,6 +357,10 @@ class ProbeType(Feature):
         """The places of one program, joined where the kernel attaches many at once."""
         return places
 
+    def alike(self, target: Target) -> object:
+        """What must be equal of targets that share a program, besides their type, section and memory."""
+        return None
+
     def numbered(self, target: Target, number: int) -> Target | None:
         """A target at whose place the program gets this number as cookie; None where there are no cookies."""
         return None

@@ -93,7 +93,12 @@ class ElfFile:
         start, step, count, names_index = self._header[5], *self._header[10:13]
         if not start or not count:
             return ()
+        size = len(self._data)
+        if start + step * count > size or step < 64 or names_index >= count:
+            raise HostError(f"{self.path}: the file is cut short, or its ELF header is damaged")
         raw = [struct.unpack_from("<IIQQQQI", self._data, start + i * step) for i in range(count)]
+        if any(kind != _SHT_NOBITS and (at + length > size or link >= count) for _, kind, _, _, at, length, link in raw):
+            raise HostError(f"{self.path}: the file is cut short, or its section headers are damaged")
         names = raw[names_index]
         return tuple(
             Section(self._string(names[4] + name), kind, address, offset, size, link)
@@ -105,6 +110,8 @@ class ElfFile:
         """The PT_LOAD segments."""
         start, step, count = self._header[4], self._header[8], self._header[9]
         found = []
+        if start + step * count > len(self._data) or (count and step < 56):
+            raise HostError(f"{self.path}: the file is cut short, or its ELF header is damaged")
         for index in range(count):
             at = start + index * step
             kind, _, offset, address, _, size = struct.unpack_from("<IIQQQQ", self._data, at)
@@ -207,14 +214,16 @@ class ElfFile:
                 yield mini
 
     def _tables(self) -> list[Section]:
-        return [s for s in self.sections if s.type in (_SHT_SYMTAB, _SHT_DYNSYM) and s.size]
+        kinds = (_SHT_SYMTAB, _SHT_DYNSYM)
+        return [s for s in self.sections if s.type in kinds and s.size and not s.size % _SYMBOL.size]
 
     def _table(self, table: Section, objects: bool) -> Iterator[_Raw]:
         kinds = _OBJECTS if objects else _FUNCTIONS
         strings = self.contents(self.sections[table.link])
         for name, info, _, section, address, size in _SYMBOL.iter_unpack(self.contents(table)):
             if info & 15 in kinds and section and name:
-                yield address, strings[name : strings.index(0, name)].decode("utf-8", "surrogateescape"), size
+                end = strings.find(0, name)
+                yield address, strings[name : end if end >= 0 else None].decode("utf-8", "surrogateescape"), size
 
     def _named(self, table: Section, name: str, objects: bool) -> Iterator[_Raw]:
         kinds = _OBJECTS if objects else _FUNCTIONS

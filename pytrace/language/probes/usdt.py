@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from pytrace.grammar.attachpoint import AttachPoint, matcher
+from pytrace.grammar.diagnostics import did_you_mean
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import Host, UsdtArgument, UsdtLocation
 from pytrace.grammar.plan import UprobeAttach
@@ -24,6 +25,9 @@ class Usdt(FileProbe):
     `arg0`, `arg1`, … are the probe's arguments, read as the probe describes them and widened to 64 bits;
     pointers are user space's. `-l 'usdt:FILE:*'` shows what a file has.
 
+    With `-p` the file may be left out: `usdt:NAME`, `usdt::PROVIDER:NAME` are in the executable of the process, and
+    `usdt:*:PROVIDER:NAME` is in all that it has mapped (without `-p`: in what all running processes have).
+
     bt> usdt:/usr/bin/python3:function__entry { @[str(arg0), str(arg1)] = count(); } interval:1s { exit(); }
 
     SystemTap's notes (section `.note.stapsdt`); a probe inlined at several places has a note for each, with
@@ -34,6 +38,7 @@ class Usdt(FileProbe):
     aliases = ("U",)
     arity = (2, 3)
     has_argn = True
+    groupable = True
     wild = "user"
 
     def targets(self, point: AttachPoint, span: Span, context: Context) -> list[Target]:
@@ -57,15 +62,17 @@ class Usdt(FileProbe):
             yield self._target(path, location, key not in counted)
             counted.add(key)
         if paths and not found:
-            hints = () if wild else similar(name, (loc.name for _, loc in known))
-            if not known and not wild:
-                hints = (f"{paths[0]} has no USDT probes.",)
+            hints = () if wild else _near(paths[0], provider, name, [location for _, location in known])
             place.vanished(":".join(place.parts), hints)
 
     def _target(self, path: str, location: UsdtLocation, counted: bool) -> Target:
         name = f"{self.name}:{path}:{location.provider}:{location.name}"
         attach = UprobeAttach(name, path, location.offset, semaphore=location.semaphore, counted=counted)
         return Target(self, name, attach, "uprobe", Space.USER, path=path, data=location)
+
+    def alike(self, target: Target) -> object:
+        location: UsdtLocation = target.data
+        return location.arguments
 
     def argument(self, emit: Emit, target: Target, index: int) -> Value:
         location: UsdtLocation = target.data
@@ -98,6 +105,18 @@ class Usdt(FileProbe):
         for path in host.binaries(target or "*", pid):
             names = {f"{loc.provider}:{loc.name}" for loc in host.usdt(path)}
             yield from (f"{path}:{name}" for name in sorted(filter(match, names)))
+
+
+def _near(path: str, provider: str, name: str, known: Sequence[UsdtLocation]) -> tuple[str, ...]:
+    """What to say of a probe that a file does not have."""
+    if not known:
+        return (f"{path} has no USDT probes.",)
+    providers = sorted({location.provider for location in known})
+    if not any(map(matcher(provider), providers)):
+        listed = f"The providers of {path}: {', '.join(providers[:8])}{', …' if len(providers) > 8 else ''}"
+        return did_you_mean(provider, providers) or (listed,)
+    names = {location.name for location in known if matcher(provider)(location.provider)}
+    return similar(name, names) or (f"pytrace -l 'usdt:{path}:*' lists what there is.",)
 
 
 def _address(emit: Emit, argument: UsdtArgument) -> Value:
