@@ -97,7 +97,7 @@ class ElfFile:
         if start + step * count > size or step < 64 or names_index >= count:
             raise HostError(f"{self.path}: the file is cut short, or its ELF header is damaged")
         raw = [struct.unpack_from("<IIQQQQI", self._data, start + i * step) for i in range(count)]
-        if any(kind != _SHT_NOBITS and (at + length > size or link >= count) for _, kind, _, _, at, length, link in raw):
+        if any(kind != _SHT_NOBITS and (at + bytes > size or link >= count) for _, kind, _, _, at, bytes, link in raw):
             raise HostError(f"{self.path}: the file is cut short, or its section headers are damaged")
         names = raw[names_index]
         return tuple(

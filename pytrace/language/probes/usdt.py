@@ -97,7 +97,8 @@ class Usdt(FileProbe):
             return f"{target.name} has no arg{index}: it has {plural(count, 'argument')}"
         argument = location.arguments[index]
         readable = argument.dereference or argument.register or argument.constant is not None
-        return None if readable else f"arg{index} of {target.name} cannot be read: it is a floating-point number"
+        reason = "it is a floating-point number, or at a place that only the program itself can tell"
+        return None if readable else f"arg{index} of {target.name} cannot be read: {reason}"
 
     def search(self, pattern: str, host: Host, pid: int | None) -> Iterator[str]:
         target, _, rest = pattern.partition(":") if ":" in pattern else ("", "", pattern)
