@@ -141,7 +141,9 @@ def plain_values(probe: Probe, registry: Registry) -> set[Node]:
             case _:
                 pass
         for value in values:
-            found.update(value.items if isinstance(value, TupleExpr) else (value,))
+            if isinstance(value, TupleExpr):
+                found.update(value.items)
+            found.add(value)
     return {n for n in found if isinstance(n, Identifier) and _is_numbered(n, registry)}
 
 

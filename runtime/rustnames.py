@@ -78,7 +78,8 @@ class _Reader:
                 return f"{before}<{arguments}{'>' if brackets else ''}"
             case "B":
                 return self._back(lambda: self.path(value, brackets))
-        raise _Unknown
+            case _:
+                raise _Unknown
 
     def _implementation(self, of_trait: bool) -> str:
         kind = self._type()
@@ -122,8 +123,9 @@ class _Reader:
                 return f"dyn {bounds}" + (f" + {lifetime}" if lifetime != "'_" else "")
             case "B":
                 return self._back(self._type)
-        self._at -= 1
-        return self.path(value=False)
+            case _:
+                self._at -= 1
+                return self.path(value=False)
 
     def _function(self) -> str:
         unsafe = "unsafe " if self._take("U") else ""
@@ -189,7 +191,8 @@ class _Reader:
             case "a" | "s" | "l" | "x" | "n" | "i":
                 sign = "-" if self._take("n") else ""
                 return sign + _integer(self._hex())
-        raise _Unknown
+            case _:
+                raise _Unknown
 
     def _hex(self) -> int:
         end = self._text.index("_", self._at)

@@ -8,21 +8,18 @@ import re
 import shutil
 import struct
 import subprocess
-import time
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pytrace.api import trace
-from pytrace.grammar.diagnostics import CompileError
 from pytrace.grammar.spec import REGISTRY
 from pytrace.listing import list_probes
 from pytrace.runtime.host import LiveHost
 from tests.e2e.conftest import Runner
 from tests.e2e.programs import run
+from tests.e2e.userland import background, build, program_of, refusal, wait_for
 
 pytestmark = pytest.mark.root
 tag = pytest.mark.tag
@@ -62,6 +59,7 @@ F int plain(int a) {
 F int first(int x) { return inlined(x); }
 F int second(int x) { return inlined(x + 1); }
 F int sum(int a, int b) { return a + b + part(a); }
+
 int main(int argc, char **argv)
 {
     do {
@@ -79,15 +77,10 @@ PART = """static int part(int x) {
 """
 
 
-def build(folder: Path, name: str, source: str, *options: str) -> str:
-    """A program of the source; its path."""
-    cpp = name.startswith("cpp")
-    file = folder / (f"{name}.cpp" if cpp else "code.c")
-    file.write_text(source)
+def build_c(folder: Path, name: str, *options: str) -> str:
+    """The program in C."""
     (folder / "part.h").write_text(PART)
-    path = str(folder / name)
-    subprocess.run(["g++" if cpp else "gcc", *options, "-o", path, str(file)], check=True)
-    return path
+    return build(folder, name, C_SOURCE, *options)
 
 
 @pytest.fixture(scope="module")
@@ -97,13 +90,13 @@ def cpp(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return build(tmp_path_factory.mktemp("lines"), "app", C_SOURCE, "-O0", "-g")
+    return build_c(tmp_path_factory.mktemp("lines"), "app", "-O0", "-g")
 
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The program without symbols, but for those it exports."""
-    return build(tmp_path_factory.mktemp("bare"), "bare", C_SOURCE, "-O0", "-s", "-rdynamic")
+    return build_c(tmp_path_factory.mktemp("bare"), "bare", "-O0", "-s", "-rdynamic")
 
 
 def hits(path: str, *points: str, command: str = "") -> dict[str, int]:
@@ -112,40 +105,6 @@ def hits(path: str, *points: str, command: str = "") -> dict[str, int]:
     result = run(text, command=command or path)
     assert result.errors == ""
     return {name.removeprefix(f"uprobe:{path}"): count for name, count in result.maps["@"].items()}
-
-
-def refusal(text: str, **options: object) -> str:
-    """The messages and hints of a program that cannot be compiled."""
-    with pytest.raises(CompileError) as caught:
-        run(text, **options)
-    return str(caught.value)
-
-
-@contextmanager
-def background(*command: str, cwd: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A command that runs meanwhile."""
-    process = subprocess.Popen(command, cwd=cwd)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def wait_for(found: Callable[[], bool]) -> None:
-    """Wait until something has come about."""
-    end = time.monotonic() + 10
-    while not found():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def program_of(pid: int) -> str:
-    """The name of what a process runs now."""
-    try:
-        return os.path.basename(os.readlink(f"/proc/{pid}/exe"))
-    except OSError:
-        return ""
 
 
 # ---------------------------------------------------------------- readable names
@@ -276,7 +235,7 @@ def test_a_source_line_is_one_probe(app: str) -> None:
 @tag("probe.uprobe.srcloc")
 @pytest.mark.parametrize("options", [("-O2", "-gdwarf-4"), ("-O2", "-gdwarf-5"), ("-O0", "-gdwarf-2")])
 def test_versions_of_debug_information(tmp_path: Path, options: tuple[str, ...]) -> None:
-    path = build(tmp_path, "other", C_SOURCE, *options)
+    path = build_c(tmp_path, "other", *options)
     assert hits(path, f"uprobe:{path}@code.c:15") == {"@code.c:15": 1}
     text = f"uprobe:{path}@code.c:17 {{ print((args.a, args.b)); }}"
     assert run(text, command=path).text == "(1, 2)\n"
@@ -287,8 +246,8 @@ def test_wrong_source_lines(app: str, bare: str) -> None:
     def error(point: str) -> str:
         return refusal(f"{point} {{ }}")
 
-    assert "The nearest lines with code: 7 and 9" in error(f"uprobe:{app}@code.c:8").replace("8 and 9", "7 and 9")
-    assert "The nearest lines with code: 25" in error(f"uprobe:{app}@code.c:1000")
+    assert "The nearest lines with code: 17 and 20" in error(f"uprobe:{app}@code.c:18")
+    assert "The nearest lines with code: 26" in error(f"uprobe:{app}@code.c:1000")
     assert "No code for code.c:12 at column 77" in error(f"uprobe:{app}@code.c:12:77")
     assert "Columns of the line in which a statement starts: 11" in error(f"uprobe:{app}@code.c:12:77")
     assert "Did you mean 'code.c'" in error(f"uprobe:{app}@cod.c:12")
@@ -340,7 +299,7 @@ def test_unchecked_places_with_unsafe(app: str, bare: str) -> None:
 
 @tag("probe.uprobe", "probe.count")
 def test_static_functions_of_one_name(tmp_path: Path) -> None:
-    parts = []
+    parts: list[str] = []
     for name in ("one", "two"):
         part = tmp_path / f"{name}.c"
         part.write_text(f"static __attribute__((noipa)) int helper(int {name}) {{ return {name}; }}"
@@ -567,7 +526,7 @@ def test_debug_folders(app: str, tmp_path: Path, run: Runner) -> None:
     found = run("--debuginfo", f"{tmp_path}:{tmp_path}/link", "-q", "-e", text, "-c", stripped)
     assert (found.stdout.split("\n")[:2], found.stderr) == (["(1, 2)", "(1, 2)"], "")
     other = tmp_path / "id"
-    with_id = build(tmp_path, "with_id", C_SOURCE, "-g", "-O0", "-Wl,--build-id=0x123456")
+    with_id = build_c(tmp_path, "with_id", "-g", "-O0", "-Wl,--build-id=0x123456")
     alone = split_off(with_id, other)
     (other / ".build-id/12").mkdir(parents=True)
     os.rename(other / "app.debug", other / ".build-id/12/3456.debug")
@@ -578,6 +537,7 @@ def test_debug_folders(app: str, tmp_path: Path, run: Runner) -> None:
 
 
 def test_debug_files_of_another_build_are_not_taken(app: str, tmp_path: Path) -> None:
+    (tmp_path / "part.h").write_text(PART)
     other = build(tmp_path, "app", C_SOURCE.replace("a + b", "a - b"), "-O0", "-g")
     stripped = split_off(other, tmp_path / "x")
     debug = tmp_path / "app.debug"

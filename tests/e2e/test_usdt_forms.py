@@ -15,7 +15,7 @@ from pytrace.listing import list_probes
 from pytrace.runtime.host import LiveHost
 from tests.e2e.conftest import Start
 from tests.e2e.programs import run
-from tests.e2e.test_uprobe_forms import background, build, program_of, refusal, wait_for
+from tests.e2e.userland import background, build, program_of, refusal, wait_for
 
 pytestmark = pytest.mark.root
 tag = pytest.mark.tag
@@ -203,6 +203,8 @@ def test_semaphores(app: str, start: Start, options: tuple[str, ...]) -> None:
         assert semaphore(app, process.pid) == 1
         with background(app, "loop") as later:
             wait_until_it_works(app, later)
+            passed = semaphore(app, process.pid, "hidden_number")
+            wait_for(lambda: semaphore(app, process.pid, "hidden_number") != passed)
             assert semaphore(app, later.pid) == (0 if "-p" in options else 1)
         tracers[0].signal(signal.SIGINT)
         first = tracers[0].finish()
