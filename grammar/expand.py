@@ -140,10 +140,8 @@ def plain_values(probe: Probe, registry: Registry) -> set[Node]:
                     values = tuple(a for i, a in enumerate(arguments) if not any(literal[i : i + 1]))
             case _:
                 pass
-        for value in values:
-            if isinstance(value, TupleExpr):
-                found.update(value.items)
-            found.add(value)
+        for wanted in values:
+            found.update(wanted.items if isinstance(wanted, TupleExpr) else (wanted,))
     return {n for n in found if isinstance(n, Identifier) and _is_numbered(n, registry)}
 
 
