@@ -33,7 +33,7 @@ def parse(place: Place) -> Location | None:
         place.error(_CODE, f"{place.type.name} cannot be attached to a source line", ("uprobe can.",))
         return None
     if not (4 <= len(parts) <= 5 and parts[1] == "@" and parts[0] and parts[2]):
-        example = (f"For example {place.type.name}:/bin/app@main.c:12",)
+        example = (f"For example {place.type.name}:/bin/app@main.c:12; a name that has an @ needs quotes.",)
         place.error(_CODE, f"Invalid source location: the format is {FORMAT}", example)
         return None
     target, _, file, *numbers = parts
