@@ -581,6 +581,7 @@ def test_wrong_files(app: str, bare: str, tmp_path: Path) -> None:
         f"{still}:main": "is a program without permission to execute: chmod +x it",
         f"{app}:plian": "Did you mean 'plain'",
         f"{bare}:part": "is stripped: only the",
+        f"{app}:inlined": "one that was inlined has no symbol, but its lines can be probed",
     }
     for point, remedy in table.items():
         message = refusal(f"uprobe:{point} {{ }}")

@@ -106,6 +106,10 @@ def report_missing(place: Place, path: str, name: str, symbols: Sequence[Symbol]
         hints = (f'That is the readable form of a name: write {place.type.name}:{path}:cpp:"{name}".',)
     if place.host.stripped(path):
         hints = (*hints, stripped_hint(path, len(symbols)))
+    if not hints:
+        listing = f"pytrace -l '{place.type.name}:{path}:*' lists the functions"
+        lines = f"{place.type.name}:{path}@SOURCE:LINE"
+        hints = (f"{listing}; one that was inlined has no symbol, but its lines can be probed: {lines}.",)
     place.missing(shown, hints)
 
 
