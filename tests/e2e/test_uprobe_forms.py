@@ -525,6 +525,8 @@ def test_debug_folders(app: str, tmp_path: Path, run: Runner) -> None:
     assert "is stripped" in run("-e", text, "-c", stripped).stderr
     found = run("--debuginfo", f"{tmp_path}:{tmp_path}/link", "-q", "-e", text, "-c", stripped)
     assert (found.stdout.split("\n")[:2], found.stderr) == (["(1, 2)", "(1, 2)"], "")
+    listed = run("--debuginfo", f"{tmp_path}/link", "-lv", f"uprobe:{stripped}:su*").stdout
+    assert listed == f"uprobe:{stripped}:sum\n    int a\n    int b\n"
     other = tmp_path / "id"
     with_id = build_c(tmp_path, "with_id", "-g", "-O0", "-Wl,--build-id=0x123456")
     alone = split_off(with_id, other)
