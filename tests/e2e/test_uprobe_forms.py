@@ -426,7 +426,8 @@ def test_the_executable_of_a_process(app: str, cpp: str) -> None:
         wait_for(lambda: program_of(mine.pid) == program_of(other.pid) == "app")
         text = "uprobe:plain { @[probe] = count(); @pids[pid] = count(); if (++@n == 3) { exit(); } }"
         maps = run(text + " uprobe:cpp:fir* { @cpp[probe] = count(); }", pid=mine.pid).maps
-    assert maps["@"] == {f"uprobe:{app}:plain": 3}
+    assert list(maps["@"]) == [f"uprobe:{app}:plain"]
+    assert maps["@"][f"uprobe:{app}:plain"] >= 3  # it runs on until the probes are gone
     assert list(maps["@pids"]) == [mine.pid]
     assert list(maps["@cpp"]) == [f"uprobe:{app}:cpp:first"]
     assert "found 1" in refusal("uprobe:plain { }")
