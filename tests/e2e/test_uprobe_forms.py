@@ -19,7 +19,7 @@ from pytrace.listing import list_probes
 from pytrace.runtime.host import LiveHost
 from tests.e2e.conftest import Runner
 from tests.e2e.programs import run
-from tests.e2e.userland import background, build, program_of, refusal, wait_for
+from tests.e2e.userland import background, build, hits, program_of, refusal, wait_for
 
 pytestmark = pytest.mark.root
 tag = pytest.mark.tag
@@ -99,14 +99,6 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> str:
     return build_c(tmp_path_factory.mktemp("bare"), "bare", "-O0", "-s", "-rdynamic")
 
 
-def hits(path: str, *points: str, command: str = "") -> dict[str, int]:
-    """How often each probe of the points fires while the program runs."""
-    text = f"{', '.join(points)} {{ @[probe] = count(); }}"
-    result = run(text, command=command or path)
-    assert result.errors == ""
-    return {name.removeprefix(f"uprobe:{path}"): count for name, count in result.maps["@"].items()}
-
-
 # ---------------------------------------------------------------- readable names
 
 
@@ -152,44 +144,6 @@ def test_cpp_listing(cpp: str) -> None:
     assert found[0] == f"{start}(int) const"
     assert found[-3:-1] == ["    struct Box * const this", "    long int a"]
     assert f"{start}(long, long)" in found
-
-
-RUST = """
-pub struct Point<T>(pub T);
-impl<T: std::fmt::Debug> Point<T> { #[inline(never)] pub fn shift(&self) { println!("{:?}", self.0); } }
-fn main() { Point(3u32).shift(); Point("x").shift(); }
-"""
-
-
-@tag("probe.uprobe.cpp", "cfg.cpp_demangle")
-@pytest.mark.parametrize("mangling", ["v0", "legacy"])
-def test_rust_names(tmp_path: Path, mangling: str) -> None:
-    """With names as the compiler of Rust makes them: in a program of its own, or as labels of assembly."""
-    symbols = {
-        "v0": ("_RNvMCs1234_5shapeINtB2_5PointmE5shiftB2_", "<shape::Point<u32>>::shift"),
-        "legacy": ("_ZN5shape5Point5shift17h0123456789abcdefE", "shape::Point::shift"),
-    }
-    symbol, name = symbols[mangling]
-    path = build(
-        tmp_path, "rusty", "#include <unistd.h>\n"
-        f'int shift(int) __asm__("{symbol}"); __attribute__((noipa)) int shift(int x) {{ return x; }}'
-        "int main(int argc, char **argv) { while (argc > 1) { shift(0); usleep(1000); } return shift(0); }",
-    )  # fmt: skip
-    assert hits(path, f'uprobe:{path}:cpp:"{name}"') == {f":cpp:{name}": 1}
-    assert hits(path, f"uprobe:{path}:{symbol}") == {f":{symbol}": 1}
-    with background(path, "loop"):
-        assert run(f"uprobe:{path}:{symbol} {{ print(func); exit(); }}").text == f"{name}\n"
-
-
-@tag("probe.uprobe.cpp")
-@pytest.mark.skipif(not shutil.which("rustc"), reason="there is no compiler of Rust; test_rust_names does without")
-def test_a_rust_program(tmp_path: Path) -> None:
-    (tmp_path / "shape.rs").write_text(RUST)
-    path = str(tmp_path / "shape")
-    options = ["-O", "-C", "symbol-mangling-version=v0", "-o", path, str(tmp_path / "shape.rs")]
-    subprocess.run(["rustc", *options], check=True)
-    found = hits(path, f'uprobe:{path}:cpp:"<shape::Point<*>>::shift"')
-    assert found == {":cpp:<shape::Point<u32>>::shift": 1, ":cpp:<shape::Point<&str>>::shift": 1}
 
 
 @tag("err.ap.lang", "err.ap.arity", "err.ap.nomatch")

@@ -25,6 +25,14 @@ def build(folder: Path, name: str, source: str, *options: str) -> str:
     return path
 
 
+def hits(path: str, *points: str, command: str = "") -> dict[str, int]:
+    """How often each probe of the points fires while the program runs."""
+    text = f"{', '.join(points)} {{ @[probe] = count(); }}"
+    result = run(text, command=command or path)
+    assert result.errors == ""
+    return {name.removeprefix(f"uprobe:{path}"): count for name, count in result.maps["@"].items()}
+
+
 def refusal(text: str, **options: object) -> str:
     """The messages and hints of a program that cannot be compiled."""
     with pytest.raises(CompileError) as caught:
