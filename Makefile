@@ -12,7 +12,8 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 KERNEL ?= 6.1
 RUN_PACKAGES := python3-venv python3-bpfcc libbpf1
-TEST_PACKAGES := $(RUN_PACKAGES) gcc libc6-dev systemtap-sdt-dev bpftrace qemu-system-x86 busybox-static zstd xz-utils iproute2
+TEST_PACKAGES := $(RUN_PACKAGES) gcc g++ libc6-dev systemtap-sdt-dev bpftrace iproute2 qemu-system-x86 busybox-static zstd \
+	xz-utils
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 # the first run as root would leave files of root's, and a read-only checkout none at all
 COMPILE := .venv/bin/python -m compileall -q pytrace grammar codegen runtime

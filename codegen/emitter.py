@@ -35,6 +35,7 @@ from pytrace.grammar.types import (
     TypeSource,
     align_of,
     offsets_of,
+    round_up,
     size_of,
 )
 
@@ -268,6 +269,19 @@ class Emitter:
             word = int.from_bytes(padded[start : start + 8].ljust(8, b"\0"), "little")
             self.builder.store(ir.Constant(I64, word), self.frame.offset(slot.raw, start), align=8)
         return self.at(slot, String(size))
+
+    def choose(self, index: Value, texts: Sequence[bytes]) -> Value:
+        """See Emit. The texts lie in read-only memory, padded to a number that an `and` can keep the index below: so
+        the verifier sees that it stays inside."""
+        longest = max(map(len, texts)) + 1
+        step = round_up(longest, 8)
+        count = 1 << (len(texts) - 1).bit_length()
+        padded = b"".join(text.ljust(step, b"\0") for text in texts).ljust(step * count, b"\0")
+        inside = self.arith("&", index, self.integer(count - 1))
+        place = self.builder.mul(inside.raw, ir.Constant(I64, step))
+        slot = self.scratch(longest, zero=False)
+        self.frame.copy_bytes(slot.raw, self.frame.offset(self.maps.constant(padded), place), step)
+        return self.at(slot, String(longest))
 
     # ---- control
 

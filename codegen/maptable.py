@@ -48,6 +48,7 @@ class MapTable:
         self.registry = registry
         self.variables: dict[str, ir.GlobalVariable] = {}
         self.specs: dict[str, MapSpec] = {}
+        self._constants: dict[bytes, ir.GlobalVariable] = {}
         self.scratch_size = 0
         self.scratch_users = 0
         self.large_scratches = 0
@@ -103,6 +104,18 @@ class MapTable:
     def global_data(self) -> Any:
         """The words that the runtime fills in; more than enough room for all of them."""
         return self._internal(GLOBAL_DATA, "array", 4, 128, 1)
+
+    def constant(self, data: bytes) -> Any:
+        """Read-only bytes, which libbpf puts into a map of their own."""
+        if data not in self._constants:
+            kind = ir.ArrayType(ir.IntType(8), len(data))
+            variable = ir.GlobalVariable(self.module, kind, f"constant_{len(self._constants)}")
+            variable.section = ".rodata"
+            variable.global_constant = True
+            variable.initializer = ir.Constant(kind, bytearray(data))
+            variable.align = 8
+            self._constants[data] = variable
+        return self._constants[data]
 
     def scratch(self, size: int) -> Any:
         """Scratch memory: one entry for each program that needs some, which this adds."""

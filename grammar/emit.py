@@ -117,6 +117,10 @@ class Emit(Protocol):
         """A string constant, NUL added."""
         ...
 
+    def choose(self, index: Value, texts: Sequence[bytes]) -> Value:
+        """One of several string constants, as a string that has room for the longest."""
+        ...
+
     # ---- control
     def when(self, condition: Value, then: Callable[[], None], otherwise: Callable[[], None] | None = None) -> None:
         """Make the code of `then` for a true condition, of `otherwise` for a false one."""

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from pytrace.grammar import attachpoint
 from pytrace.grammar.attachpoint import AttachPoint
 from pytrace.grammar.diagnostics import did_you_mean
-from pytrace.grammar.nodes import AttachText, Call, Identifier, Probe, Program, TypeName, walk
+from pytrace.grammar.nodes import (
+    Assign,
+    AttachText,
+    Call,
+    Identifier,
+    MapElement,
+    Node,
+    Probe,
+    Program,
+    TupleExpr,
+    TypeName,
+    walk,
+)
 from pytrace.grammar.plan import OnDemand
-from pytrace.grammar.spec import Context, Function, ProbeType, Registry, Target
+from pytrace.grammar.spec import Action, Context, Function, ProbeType, Registry, Target
 from pytrace.grammar.types import INTEGERS
 from pytrace.grammar.typing import TypedProbe
+
+COOKIE_HELPER = "get_attach_cookie"  # Linux 5.15
 
 
 def expand(program: Program, registry: Registry, context: Context) -> list[TypedProbe]:
@@ -35,7 +49,7 @@ def expand_probe(probe: Probe, registry: Registry, context: Context) -> list[Typ
     kept = [target for target in targets if is_wanted(target, context)]
     if targets and not kept:
         return [TypedProbe(probe, (targets[0],), left_out=True)]
-    return group(probe, kept, registry)
+    return group(probe, kept, registry, context)
 
 
 def is_wanted(target: Target, context: Context) -> bool:
@@ -89,21 +103,64 @@ def probe_types(point: AttachPoint, registry: Registry, context: Context) -> lis
     return [kind for kind in found if kind.arity[0] <= parts <= kind.arity[1]]
 
 
-def group(probe: Probe, targets: list[Target], registry: Registry) -> list[TypedProbe]:
-    """Let one program serve many targets where the block cannot tell them apart."""
-    used = features_of(probe, registry)
-    if any(feature.per_target and not feature.per_arguments for feature in used):
+def group(probe: Probe, targets: list[Target], registry: Registry, context: Context) -> list[TypedProbe]:
+    """Let one program serve many targets where the block cannot tell them apart, or can do so by cookies."""
+    uses = list(target_uses(probe, registry))
+    by_cookie = len(targets) > 1 and bool(uses) and context.host.has(COOKIE_HELPER)
+    if uses and not (by_cookie and all(use in plain_values(probe, registry) for use in uses)):
         return [TypedProbe(probe, (target,)) for target in targets]
-    arguments = any(feature.per_arguments for feature in used)
+    arguments = any(feature.per_arguments for feature in features_of(probe, registry))
     # the files of user probes may have different types of one name
     apart = any(isinstance(node, TypeName) and node.name not in INTEGERS for node in walk(probe))
     groups: dict[object, list[Target]] = {}
     for number, target in enumerate(targets):
-        same = (target.type.name, target.section, target.space, target.path if apart else "")
-        alike = target.type.groupable and (target.type.same_arguments or not arguments)
-        key = same if alike else number
-        groups.setdefault(key, []).append(target)
-    return [TypedProbe(probe, tuple(members)) for members in groups.values()]
+        kind = target.type
+        same = (kind.name, target.section, target.space, target.path if apart else "", kind.alike(target))
+        shared = kind.groupable and (kind.same_arguments or not arguments)
+        shared = shared and not (uses and kind.numbered(target, 0) is None)
+        groups.setdefault(same if shared else number, []).append(target)
+    made = []
+    for members in groups.values():
+        numbered = [t.type.numbered(t, index) or t for index, t in enumerate(members)] if uses else members
+        made.append(TypedProbe(probe, tuple(numbered)))
+    return made
+
+
+def target_uses(probe: Probe, registry: Registry) -> Iterator[Call | Identifier]:
+    """What a block uses that differs from one attach point to the next."""
+    for node in walk(probe):
+        if isinstance(node, (Call, Identifier)):
+            feature = registry.functions.get(node.name)
+            if feature is not None and feature.per_target and not feature.per_arguments:
+                yield node
+
+
+def plain_values(probe: Probe, registry: Registry) -> set[Node]:
+    """Where a block only wants the value of a `numbered` feature, not what the compiler can conclude from it: in the
+    key of a map, as what is assigned, as what an action sends."""
+    found: set[Node] = set()
+    for node in walk(probe):
+        values: tuple[Node, ...] = ()
+        match node:
+            case MapElement(key=key):
+                values = (key,)
+            case Assign(op="", value=value):
+                values = (value,)
+            case Call(name=name, arguments=arguments):
+                action = registry.functions.get(name)
+                if isinstance(action, Action):
+                    literal = [parameter.literal for parameter in action.parameters]
+                    values = tuple(a for i, a in enumerate(arguments) if not any(literal[i : i + 1]))
+            case _:
+                pass
+        for wanted in values:
+            found.update(wanted.items if isinstance(wanted, TupleExpr) else (wanted,))
+    return {n for n in found if isinstance(n, Identifier) and _is_numbered(n, registry)}
+
+
+def _is_numbered(node: Identifier, registry: Registry) -> bool:
+    feature = registry.functions.get(node.name)
+    return feature is not None and feature.numbered
 
 
 def features_of(probe: Probe, registry: Registry) -> list[Function]:

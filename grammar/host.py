@@ -77,6 +77,21 @@ class UserVariable:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceLine:
+    """What debug information says of a line of a source file.
+
+    `addresses` (of the symbol table) are where its statements start; `files` the full names of the files that are
+    meant, `others` those of all other files; `lines` the lines of the file that have code, `columns` those in the line.
+    """
+
+    addresses: tuple[int, ...]
+    files: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    lines: tuple[int, ...] = ()
+    columns: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class UsdtArgument:
     """One argument of a USDT location, as its note describes it.
 
@@ -179,6 +194,34 @@ class Host(TypeSource, Protocol):
         """The function symbols of an ELF file (`.symtab` and `.dynsym`)."""
         ...
 
+    def explain_target(self, target: str, pid: int | None = None) -> str:
+        """Why `binaries` finds nothing for a target, and what to do about it."""
+        ...
+
+    def stripped(self, path: str) -> bool:
+        """Whether an ELF file has no other symbols than those for dynamic linking."""
+        ...
+
+    def file_offset(self, path: str, address: int) -> int | None:
+        """Where in an ELF file the byte lies that is mapped at an address of its symbol table."""
+        ...
+
+    def instructions(self, path: str, symbol: Symbol) -> Sequence[int]:
+        """How far into a function its instructions start, as far as its code can be read as such; the last number
+        is where the last of them ends."""
+        ...
+
+    def source_line(self, path: str, file: str, line: int, column: int | None = None) -> SourceLine:
+        """The places of a line of source code in an ELF file; `file` may be the end of a path.
+
+        Raises HostError if the file has no debug information, or it cannot be read.
+        """
+        ...
+
+    def demangle(self, name: str) -> str:
+        """The readable form of a mangled C++ or Rust name; any other name as it is."""
+        ...
+
     def user_variable(self, path: str, name: str, offset: int) -> UserVariable | None:
         """A variable of an ELF file, and the address of what is `offset` bytes into the file."""
         ...
@@ -187,8 +230,9 @@ class Host(TypeSource, Protocol):
         """The USDT locations of an ELF file (its `.note.stapsdt`)."""
         ...
 
-    def user_prototype(self, path: str, symbol: str) -> Prototype | None:
-        """A function of an ELF file by its debug information (DWARF); None if that does not describe it.
+    def user_prototype(self, path: str, symbol: str, address: int | None = None) -> Prototype | None:
+        """A function of an ELF file by its debug information (DWARF); None if that does not describe it. Where the
+        file has several of one name, `address` says which.
 
         Raises HostError if the file has no debug information, or it cannot be read.
         """

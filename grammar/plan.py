@@ -81,8 +81,9 @@ class KprobeMultiAttach(Attach):
 class UprobeAttach(Attach):
     """A place in a file that is mapped executable: `offset` bytes into the file.
 
-    `semaphore` is the file offset of a USDT reference counter, 0 for none. Of the several places of one USDT
-    probe only the first is `counted` among the attached probes.
+    `semaphore` is the file offset of a USDT reference counter, 0 for none. Of the several places of one
+    probe only the first is `counted` among the attached probes. `cookie` is what the program gets from
+    bpf_get_attach_cookie at this place.
     """
 
     path: str
@@ -90,6 +91,7 @@ class UprobeAttach(Attach):
     returns: bool = False
     semaphore: int = 0
     counted: bool = True
+    cookie: int = 0
 
 
 @dataclass(frozen=True, slots=True)

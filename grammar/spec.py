@@ -116,6 +116,7 @@ class CallSite:
     `types` and `constants` belong to the arguments (a constant is None when the value is not known while
     compiling). `element` is the map element that an aggregation updates. `scalars` says of arguments that are maps
     whether they are used without keys (None: not decided, or not a map). `discarded` says that nobody uses the value.
+    `targets` are all that the program serves, in the order of their cookies.
     """
 
     node: Call | Identifier
@@ -131,6 +132,7 @@ class CallSite:
     in_loop: bool = False
     scalars: tuple[bool | None, ...] = ()
     discarded: bool = False
+    targets: tuple[Target, ...] = ()
 
     def __len__(self) -> int:
         return len(self.arguments)
@@ -201,8 +203,9 @@ class Function(Feature):
     `bare` functions may be written without parentheses. `unsafe` ones need `--unsafe`. `reads_context` ones are not
     allowed in the body of a `for` loop. `per_target` ones have another value at each attach point, so
     a block that uses them is compiled once for each; `per_arguments` that it is so only where the arguments of attach
-    points differ. `discardable` ones may stand alone though they have a value. `needs` is what the probe must be able
-    to tell (`task`: who is running, `stack`: from where), see `ProbeType.lacks`.
+    points differ; `numbered` that it is not so where the block uses no more than their value, which one program can
+    look up by the place's cookie. `discardable` ones may stand alone though they have a value. `needs` is what the
+    probe must be able to tell (`task`: who is running, `stack`: from where), see `ProbeType.lacks`.
     """
 
     parameters: ClassVar[tuple[Param, ...]] = ()
@@ -213,6 +216,7 @@ class Function(Feature):
     per_target: ClassVar[bool] = False
     per_arguments: ClassVar[bool] = False
     needs: ClassVar[str] = ""
+    numbered: ClassVar[bool] = False
     discardable: ClassVar[bool] = False
     returns: ClassVar[Type] = NONE
 
@@ -395,6 +399,14 @@ class ProbeType(Feature):
 
     def enter(self, emit: Emit, target: Target) -> None:
         """Make the code that comes before the predicate."""
+
+    def alike(self, target: Target) -> object:
+        """What must be equal of targets that share a program, besides their type, section and memory."""
+        return None
+
+    def numbered(self, target: Target, number: int) -> Target | None:
+        """A target at whose place the program gets this number as cookie; None where there are no cookies."""
+        return None
 
     def argument(self, emit: Emit, target: Target, index: int) -> Value:
         """`argN`"""

@@ -48,6 +48,7 @@ class Arguments:
     warnings: bool = True
     include_dirs: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
+    debug_folders: tuple[str, ...] = ()
     unsafe: bool = False
     dry_run: bool = False
     strict: bool = False
@@ -174,6 +175,14 @@ def _more_dirs(arguments: Arguments, value: str) -> Arguments:
     return replace(arguments, include_dirs=(*arguments.include_dirs, value))
 
 
+def _debug_folders(arguments: Arguments, value: str) -> Arguments:
+    folders = tuple(folder.rstrip("/") for folder in value.split(":") if folder)
+    missing = next((folder for folder in folders if not os.path.isdir(folder)), None)
+    if missing is not None or not folders:
+        raise UsageError(f"ERROR: USAGE: --debuginfo: there is no folder '{missing or value}'")
+    return replace(arguments, debug_folders=(*arguments.debug_folders, *folders))
+
+
 def _more_headers(arguments: Arguments, value: str) -> Arguments:
     return replace(arguments, include=(*arguments.include, value))
 
@@ -199,6 +208,7 @@ OPTIONS = (
     Option(("--no-warnings",), "", "no warnings", _flag(warnings=False)),
     Option(("-I",), "DIR", "look for C headers in DIR as well", _more_dirs),
     Option(("--include",), "FILE", "include a C header before the program's own", _more_headers),
+    Option(("--debuginfo",), "DIR[:DIR]", "look for separate debug information in DIR first", _debug_folders),
     Option(("-d", "--debug"), "STAGE", f"show stages of the compilation:\n{', '.join(STAGES)}, all",
            _stages),
     Option(("--test",), "", "run the test probes, and nothing else but begin and end", _in_mode("--test", "test")),
@@ -219,10 +229,11 @@ OPTIONS = (
 HIDDEN = (
     Option(("-b", "--btf"), "", "", _flag()),
     Option(("--verify-llvm-ir",), "", "", _flag()),  # it is always verified
+    # The kernel counts who traces in the semaphores of all files and processes itself (ref_ctr_offset, Linux 4.20),
+    # and pytrace needs links (5.15), so there is nothing left to write into a file.
+    Option(("--usdt-file-activation",), "", "", _flag()),
     Option(("--fmt",), "", "", _in_mode("--fmt", "format")),
-    *(Option((name,), "", "", _unsupported(name)) for name in ("--usdt-file-activation",)),
-    *(Option((name,), "VALUE", "", _unsupported(name))
-      for name in ("--aot", "--traceable-functions", "--debuginfo", "--dwarf-pid")),
+    *(Option((name,), "VALUE", "", _unsupported(name)) for name in ("--aot", "--traceable-functions", "--dwarf-pid")),
 )  # fmt: skip
 
 _BY_NAME = {name: option for option in (*OPTIONS, *HIDDEN) for name in option.names}

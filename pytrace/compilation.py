@@ -109,4 +109,6 @@ def live_host(options: Options) -> Host:
     """The machine we are on."""
     from pytrace.runtime.host import LiveHost
 
-    return LiveHost(options.include_dirs, options.include, options.unsafe, frozenset(options.without))
+    return LiveHost(
+        options.include_dirs, options.include, options.unsafe, frozenset(options.without), options.debug_folders
+    )

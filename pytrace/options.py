@@ -11,7 +11,8 @@ class Options:
 
     `parameters` are `$1`, `$2`, …; `named` the options after `--` (`--name=value` as given). `pid` restricts to a
     process, `command` is run and traced (`-c`). `environment` overrides the script's config block
-    (`BPFTRACE_…` variables). `include` and `include_dirs` are for the C front end. `stages` are those of `-d`.
+    (`BPFTRACE_…` variables). `debug_folders` are searched for debug files before the system's (`--debuginfo`).
+    `include` and `include_dirs` are for the C front end. `stages` are those of `-d`.
     `mode` is empty for tracing, or `test` or `bench`: to run the probes of that type. `probe_filter` is a regular
     expression that the names of probes must match. `without` are facilities of the kernel to be taken for missing
     (`kprobe_multi`, …). `color` lets the report of tests have colours. `strict` makes any loss an error. `values`
@@ -29,6 +30,7 @@ class Options:
     environment: tuple[tuple[str, str], ...] = ()
     include_dirs: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
+    debug_folders: tuple[str, ...] = ()
     stages: frozenset[str] = frozenset()
     verbose: bool = False
     strict: bool = False

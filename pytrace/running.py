@@ -52,6 +52,7 @@ def options_of(arguments: Arguments) -> Options:
         dry_run=arguments.dry_run,
         include_dirs=arguments.include_dirs,
         include=arguments.include,
+        debug_folders=arguments.debug_folders,
         stages=arguments.stages | ({"codegen", "codegen-opt"} if arguments.emit_llvm else frozenset()),
         verbose=arguments.verbose,
         strict=arguments.strict,

@@ -19,6 +19,7 @@ from pytrace.grammar.plan import Attach, KprobeAttach, KprobeMultiAttach, Progra
 from pytrace.grammar.source import encode_text
 from pytrace.runtime.links import DescriptorLink, Link
 from pytrace.runtime.syscalls import bpf_link_create, load_empty_kprobe_program
+from pytrace.runtime.zipped import container
 
 # enum bpf_attach_type and the flags of the two links, include/uapi/linux/bpf.h
 KPROBE_MULTI, UPROBE_MULTI = 42, 48
@@ -84,15 +85,16 @@ class FileGroup:
 
     def open(self, program: int, pid: int) -> Link:
         """Attach the program, for the threads of `pid` unless that is 0; raises OSError."""
-        path = ctypes.create_string_buffer(encode_text(self.places[0].path))
+        path = ctypes.create_string_buffer(encode_text(container(self.places[0].path)))
         offsets = _array([place.offset for place in self.places])
         semaphores = _array([place.semaphore for place in self.places])
+        cookies = _array([place.cookie for place in self.places])
         rest = struct.pack(
             "=QQQQIIII",
             ctypes.addressof(path),
             ctypes.addressof(offsets),
             ctypes.addressof(semaphores) if any(semaphores) else 0,
-            0,
+            ctypes.addressof(cookies) if any(cookies) else 0,
             len(self),
             _RETURN if self.places[0].returns else 0,
             pid,

@@ -15,12 +15,12 @@ from typing import Any
 from pytrace.grammar.data import replace
 from pytrace.grammar.plan import KprobeAttach, PerfEventAttach, TracepointAttach, UprobeAttach, WatchpointAttach
 from pytrace.grammar.source import encode_text
-from pytrace.runtime import cpus
-from pytrace.runtime.libbpf import library
+from pytrace.runtime import cpus, libbpf
 from pytrace.runtime.links import Link, release_all, stop_all
 from pytrace.runtime.mounts import tracefs
 from pytrace.runtime.process import threads
 from pytrace.runtime.syscalls import PERF_TYPE_BREAKPOINT, PERF_TYPE_TRACEPOINT, PerfAttr, perf_event_open
+from pytrace.runtime.zipped import container
 
 PerfPlace = TracepointAttach | KprobeAttach | UprobeAttach | PerfEventAttach
 
@@ -36,7 +36,7 @@ def attach(program: Any, place: PerfPlace, pid: int) -> list[Link]:
     links: list[Link] = []
     try:
         for event in _events(place, pid):
-            links.append(_attach_event(program, place.name, event))
+            links.append(_attach_event(program, place, event))
     except OSError:
         stop_all(links)
         release_all(links)
@@ -58,7 +58,7 @@ def attach_watchpoint(program: Any, place: WatchpointAttach, pid: int) -> tuple[
     refused: OSError | None = None
     for thread, cpu in where:
         try:
-            links.append(_attach_event(program, place.name, perf_event_open(attr, thread, cpu)))
+            links.append(_attach_event(program, place, perf_event_open(attr, thread, cpu)))
         except ProcessLookupError:
             continue  # a thread that has ended meanwhile
         except OSError as error:
@@ -68,16 +68,18 @@ def attach_watchpoint(program: Any, place: WatchpointAttach, pid: int) -> tuple[
     return links, refused
 
 
-def _attach_event(program: Any, name: str, event: int) -> Link:
+def _attach_event(program: Any, place: PerfPlace | WatchpointAttach, event: int) -> Link:
     # The link owns the event and closes it; the duplicate lets us choose when that takes effect.
     duplicate = os.dup(event)
-    handle = library().bpf_program__attach_perf_event(program, event)
+    cookie = place.cookie if isinstance(place, UprobeAttach) else 0
+    options = libbpf.PerfEventOptions(size=ctypes.sizeof(libbpf.PerfEventOptions), bpf_cookie=cookie)
+    handle = libbpf.library().bpf_program__attach_perf_event_opts(program, event, ctypes.byref(options))
     if not handle:
         number = ctypes.get_errno()
         os.close(event)
         os.close(duplicate)
         raise OSError(number, os.strerror(number))
-    return Link(name, handle, (duplicate,))
+    return Link(place.name, handle, (duplicate,))
 
 
 def _events(place: PerfPlace, pid: int) -> Iterator[int]:
@@ -115,7 +117,7 @@ def _kprobe(place: KprobeAttach) -> int:
 
 def _uprobe(place: UprobeAttach, pid: int) -> int:
     """The PMU `uprobe`: config1 points at the path, config2 is the offset, config holds the semaphore's."""
-    path = ctypes.create_string_buffer(encode_text(place.path))
+    path = ctypes.create_string_buffer(encode_text(container(place.path)))
     attr = PerfAttr(
         type=_pmu("uprobe", "type"),
         config=place.semaphore << _semaphore_shift() | _return_flag("uprobe", place.returns),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import struct
 from collections.abc import Iterable, Iterator
 from functools import cache
 
+from pytrace.grammar.diagnostics import nearest
 from pytrace.grammar.host import HostError
 from pytrace.runtime.elf import ET_DYN, ET_EXEC, ElfFile
+from pytrace.runtime.roots import distinct, executable, real_path, root_of
+from pytrace.runtime.zipped import container, is_member, locate
 
 _LD_CACHE = "/etc/ld.so.cache"
 _LD_MAGIC = b"glibc-ld.so.cache1.1"
@@ -21,39 +25,94 @@ def resolve(target: str, pid: int | None = None, unsafe: bool = False) -> list[s
     """The files of a target, best first; empty if there are none that can be probed.
 
     `unsafe` takes any file that exists. With `pid` the libraries, the executables for `*` and `$PATH` are
-    that process's, and if it lives in another mount namespace its files are found through `/proc/PID/root`.
+    that process's, `/proc/PID/exe` is its executable, and if it lives in another mount namespace its files are found
+    through `/proc/PID/root`.
+
+    Raises:
+        HostError: the target leads into a ZIP file, and there is nothing that can be mapped from there; or the
+            process is gone.
     """
-    root = _root_of(pid)
+    root = root_of(pid)
     if target.startswith("lib") and "*" not in target and "/" not in target:
         library = _library(target, pid, root)
         if library is not None:
             return [library]
+    if pid is not None and target == f"/proc/{pid}/exe":
+        return [executable(pid)]
+    return distinct(path for path in _candidates(target, pid, root) if _usable(path, unsafe))
+
+
+def _candidates(target: str, pid: int | None, root: str) -> Iterator[str]:
+    """The files that a target may mean, whether they are there or not."""
     if target == "*":
-        candidates: Iterable[str] = mapped_files(None if pid is None else [pid])
-    elif "/" in target:
-        candidates = [target]
+        yield from mapped_files(None if pid is None else [pid])
+        return
+    if "/" in target:
+        places = [target]
     else:
-        candidates = [f"./{target}", *(f"{folder}/{target}" for folder in _search_path(pid))]
-    found: dict[str, str] = {}  # by real path: /bin is often another name of /usr/bin
-    for candidate in candidates:
-        place = root + candidate if candidate.startswith("/") else candidate
+        places = [f"./{target}", *(f"{folder}/{target}" for folder in _search_path(pid))]
+    for place in places:
+        if root and not place.startswith("/"):
+            place = f"{root}{os.readlink(f'/proc/{pid}/cwd')}/{place}"
+        elif root and not place.startswith(f"/proc/{pid}/"):
+            place = root + place
         for path in sorted(glob.glob(place)) if "*" in place else [place]:
-            if _usable(path, unsafe):
-                found.setdefault(os.path.realpath(path), path)
-    return list(found.values())
+            yield real_path(path) if root else path
 
 
 def _usable(path: str, unsafe: bool) -> bool:
-    if not os.path.isfile(path):
+    if not os.path.isfile(container(path)):
         return False
-    if unsafe:
+    if unsafe and not is_member(path):
         return True
+    if is_member(path):
+        locate(path)
     try:
         with ElfFile(path) as file:
             # A PIE looks like a shared object and, like one, needs no execute permission to be probed.
             return file.type == ET_DYN or (file.type == ET_EXEC and os.access(path, os.X_OK))
     except HostError:
         return False
+
+
+def explain(target: str, pid: int | None = None) -> str:
+    """Why `resolve` found nothing for a target, and what to do about it: a sentence or two."""
+    root = root_of(pid)
+    where = f" in the mount namespace of process {pid}" if root else ""
+    for path in _candidates(target, pid, root):
+        if os.path.isdir(path):
+            return f"{path} is a folder: give a file, or {path.rstrip('/')}/* for all in it."
+        if not os.path.exists(path):
+            continue
+        try:
+            with open(path, "rb") as file:
+                start = file.read(256)
+        except OSError as error:
+            return f"{path} cannot be read: {error.strerror}."
+        if start.startswith(b"#!"):
+            interpreter = start[2:].split(b"\n")[0].decode("utf-8", "replace").strip()
+            return f"{path} is a script: its functions are not the machine's. Trace its interpreter ({interpreter})."
+        if not start.startswith(b"\x7fELF"):
+            return f"{path} is not an ELF file, so it has no functions."
+        if start[4:6] != b"\x02\x01":
+            return f"{path} is an ELF file of another machine: only 64-bit little-endian ones can be probed."
+        return f"{path} is a program without permission to execute: chmod +x it, or give --unsafe."
+    near = nearest(os.path.basename(target), _names(target, pid, root), 1)
+    if near:
+        return f"There is no such file{where}; did you mean {os.path.join(os.path.dirname(target), near[0])}?"
+    advice = "Give the full path; a bare name is looked up in $PATH, libNAME among the libraries."
+    return f"There is no such file{where}. {advice}"
+
+
+def _names(target: str, pid: int | None, root: str) -> set[str]:
+    """Names that might be meant by one that is not there."""
+    folders = [os.path.dirname(target) or "/"] if "/" in target else _search_path(pid)
+    names = {name for name, _ in _ld_cache(root + _LD_CACHE)} if target.startswith("lib") else set()
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            names.update(os.listdir(root + folder))
+    start = os.path.basename(target)[:1]
+    return {name for name in names if name[:1] == start}
 
 
 def _library(target: str, pid: int | None, root: str) -> str | None:
@@ -65,11 +124,12 @@ def _library(target: str, pid: int | None, root: str) -> str | None:
 
     if pid is not None:
         for path in mapped_files([pid]):
-            if matches(os.path.basename(path)) and os.path.exists(root + path):
-                return root + path
+            if matches(os.path.basename(path)) and os.path.exists(path):
+                return path
     for name, path in _ld_cache(root + _LD_CACHE):
-        if matches(name) and os.path.exists(root + path):
-            return root + path
+        place = real_path(root + path) if root else path
+        if matches(name) and os.path.exists(place):
+            return place
     return None
 
 
@@ -100,12 +160,13 @@ def mapped_files(pids: Iterable[int] | None = None) -> list[str]:
     sight."""
     found: dict[str, None] = {}
     for pid in running() if pids is None else pids:
+        root = root_of(pid)
         try:
             with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
                 for line in maps:
                     parts = line.rstrip("\n").split(None, 5)
                     if len(parts) == 6 and "x" in parts[1] and parts[5].startswith("/"):
-                        found.setdefault(parts[5])
+                        found.setdefault(root + parts[5])
         except OSError:  # the process has gone
             continue
     return list(found)
@@ -114,19 +175,6 @@ def mapped_files(pids: Iterable[int] | None = None) -> list[str]:
 def running() -> Iterator[int]:
     """The numbers of all processes."""
     yield from (int(name) for name in os.listdir("/proc") if name.isdigit())
-
-
-def executable(pid: int) -> str:
-    """The executable of a process.
-
-    Raises:
-        HostError: the process does not exist, or its executable is not for us to know.
-    """
-    try:
-        path = os.readlink(f"/proc/{pid}/exe")
-    except OSError as error:
-        raise HostError(f"the executable of process {pid} cannot be found: {error.strerror}") from error
-    return _root_of(pid) + path
 
 
 def _search_path(pid: int | None) -> list[str]:
@@ -139,14 +187,3 @@ def _search_path(pid: int | None) -> list[str]:
         except OSError:
             pass
     return [folder for folder in path.split(":") if folder]
-
-
-def _root_of(pid: int | None) -> str:
-    """The prefix under which we see a process's files: empty in our own mount namespace."""
-    if pid is None:
-        return ""
-    try:
-        theirs, ours = os.readlink(f"/proc/{pid}/ns/mnt"), os.readlink("/proc/self/ns/mnt")
-    except OSError:
-        return ""
-    return "" if theirs == ours else f"/proc/{pid}/root"

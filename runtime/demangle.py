@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from functools import cache, lru_cache
 
+from pytrace.runtime.rustnames import demangle_rust
+
 _RUST_HASH = re.compile(r"::h[0-9a-f]{16}$")
 # the punctuation of Rust's legacy mangling, rustc_codegen_utils/src/symbol_names/legacy.rs
 _RUST_WORDS = {"SP": "@", "BP": "*", "RF": "&", "LT": "<", "GT": ">", "LP": "(", "RP": ")", "C": ","}
@@ -15,10 +17,9 @@ _RUST_ESCAPE = re.compile(r"\$(?:(SP|BP|RF|LT|GT|LP|RP|C)|u([0-9a-f]{1,6}))\$")
 
 @lru_cache(maxsize=65536)
 def demangle(name: str) -> str:
-    """The readable form of a mangled C++ or legacy Rust name; any other name as it is.
-
-    Rust's newer names (`_R…`) stay as they are: the C++ library does not know them.
-    """
+    """The readable form of a mangled C++ or Rust name; any other name as it is."""
+    if name.startswith("_R"):
+        return demangle_rust(name) or name
     if not name.startswith("_Z"):
         return name
     text = _cxa_demangle()(name)

@@ -7,6 +7,7 @@ leads from an address to the compilation unit that describes it, `.debug_str` fr
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 from bisect import bisect_right
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytrace.grammar.host import HostError
 from pytrace.runtime.elf import ElfFile
+from pytrace.runtime.zipped import is_member
 
 if TYPE_CHECKING:
     from elftools.dwarf.die import DIE as DIE
@@ -70,11 +72,13 @@ class DwarfFile:
         with ElfFile(path) as file:
             has = any(file.section(name) for name in (".debug_info", ".zdebug_info"))
             source = path if has else file.debug_file()
+            packed = file.data() if has and is_member(path) else None
         if source is None:
             return None
         from elftools.elf.elffile import ELFFile
 
-        with readable(path), ELFFile.load_from_path(source) as elf:
+        stream = ELFFile.load_from_path(source) if packed is None else ELFFile(io.BytesIO(packed))
+        with readable(path), stream as elf:
             return cls(elf.get_dwarf_info()) if elf.has_dwarf_info(strict=True) else None
 
     def function(self, address: int) -> DIE | None:
@@ -98,6 +102,20 @@ class DwarfFile:
                     if die.tag in tags and name_of(die) == name and "DW_AT_declaration" not in die.attributes:
                         return die
         return None
+
+    def units(self) -> Iterator[Any]:
+        """The compilation units."""
+        yield from self._dwarf.iter_CUs()
+
+    def line_program(self, unit: Any) -> Any:
+        """The line number program of a unit; None if it has none."""
+        return self._dwarf.line_program_for_CU(unit)
+
+    def blocks(self, unit: Any, tags: Container[object]) -> Iterator[tuple[int, int, int]]:
+        """Start and end of the code of each entry of a unit that has one of the tags, and a number for the entry."""
+        for die in unit.iter_DIEs():
+            if die.tag in tags:
+                yield from ((low, high, die.offset) for low, high in _ranges(die))
 
     # ------------------------------------------------------------ by address
 

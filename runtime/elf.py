@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 import re
 import struct
 from array import array
@@ -15,6 +14,7 @@ from typing import Self
 
 from pytrace.grammar.data import dataclass, field
 from pytrace.grammar.host import HostError, Symbol
+from pytrace.runtime import debugfiles, zipped
 
 ET_EXEC, ET_DYN = 2, 3
 _PT_LOAD = 1
@@ -26,7 +26,6 @@ _SYMBOL = struct.Struct("<IBBHQQ")
 _Raw = tuple[int, str, int]  # address, name, size
 _IS_FUNCTION = bytes(info & 15 in _FUNCTIONS for info in range(256))
 _SMALL = 1 << 18  # bytes of names that are kept in memory
-DEBUG_ROOT = "/usr/lib/debug"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +68,8 @@ class FunctionTable:
 class ElfFile:
     """One ELF file, mapped, or given as `data`. Use it as a context manager, or `close` it.
 
+    The path may lead into a ZIP file (see `zipped`); offsets are then those in the archive.
+
     Raises:
         HostError: the file cannot be read or is not a 64-bit little-endian ELF file.
     """
@@ -76,12 +77,16 @@ class ElfFile:
     def __init__(self, path: str, data: bytes | None = None) -> None:
         self.path = path
         self._data: mmap.mmap | bytes
+        name, self._base, size = path, 0, 0
+        if data is None and zipped.is_member(path):
+            member = zipped.locate(path)
+            name, self._base, size = member.archive, member.offset, member.size
         if data is not None:
             self._data = data
         else:
             try:
-                with open(path, "rb") as file:
-                    self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                with open(name, "rb") as file:
+                    self._data = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ, offset=self._base)
             except (OSError, ValueError) as error:
                 raise HostError(f"{path}: {error}") from error
         if self._data[:6] != b"\x7fELF\x02\x01" or len(self._data) < 64:
@@ -109,7 +114,12 @@ class ElfFile:
         start, step, count, names_index = self._header[5], *self._header[10:13]
         if not start or not count:
             return ()
+        size = len(self._data)
+        if start + step * count > size or step < 64 or names_index >= count:
+            raise HostError(f"{self.path}: the file is cut short, or its ELF header is damaged")
         raw = [struct.unpack_from("<IIQQQQI", self._data, start + i * step) for i in range(count)]
+        if any(kind != _SHT_NOBITS and (at + bytes > size or link >= count) for _, kind, _, _, at, bytes, link in raw):
+            raise HostError(f"{self.path}: the file is cut short, or its section headers are damaged")
         names = raw[names_index]
         return tuple(
             Section(self._string(names[4] + name), kind, address, offset, size, link)
@@ -121,6 +131,8 @@ class ElfFile:
         """The PT_LOAD segments."""
         start, step, count = self._header[4], self._header[8], self._header[9]
         found = []
+        if start + step * count > len(self._data) or (count and step < 56):
+            raise HostError(f"{self.path}: the file is cut short, or its ELF header is damaged")
         for index in range(count):
             at = start + index * step
             kind, _, offset, address, _, size = struct.unpack_from("<IIQQQQ", self._data, at)
@@ -142,11 +154,16 @@ class ElfFile:
         """Where in the file the byte lies that is mapped at a symbol-table address."""
         for segment in self.segments:
             if segment.address <= address < segment.address + segment.size:
-                return address - segment.address + segment.offset
+                return address - segment.address + segment.offset + self._base
         return None
+
+    def bytes_at(self, offset: int, size: int) -> bytes:
+        """Bytes of the file by their offset (in the archive, if it is part of one)."""
+        return self._data[offset - self._base : offset - self._base + size]
 
     def address(self, offset: int) -> int | None:
         """The symbol-table address of what lies `offset` bytes into the file."""
+        offset -= self._base
         for segment in self.segments:
             if segment.offset <= offset < segment.offset + segment.size:
                 return offset - segment.offset + segment.address
@@ -203,15 +220,21 @@ class ElfFile:
         for segment in sorted(self.segments, key=lambda s: s.offset):
             first = bisect_left(starts, segment.address)
             last = bisect_left(starts, segment.address + segment.size)
-            move = segment.offset - segment.address
+            move = segment.offset - segment.address + self._base
             found.starts.extend([start + move for start in starts[first:last]] if move else starts[first:last])
             found.sizes.extend(map(sizes.__getitem__, order[first:last]))
             found.names.extend(map(names.__getitem__, order[first:last]))
         strings = file.sections[table.link]
         found.path, found.text_offset = file.path, strings.offset
-        small = strings.size <= _SMALL or isinstance(file._data, bytes)
+        # what is inside of an archive is not found again by its path
+        small = strings.size <= _SMALL or isinstance(file._data, bytes) or bool(file._base)
         found.text = file.contents(strings) if small else None
         return found
+
+    @cached_property
+    def stripped(self) -> bool:
+        """Whether the only symbols are those for dynamic linking: neither the file nor a separate one has more."""
+        return all(file.section(".symtab") is None for file in self._with_debug_file())
 
     def _with_debug_file(self) -> Iterator[ElfFile]:
         yield self
@@ -220,28 +243,22 @@ class ElfFile:
         if (path := self.debug_file()) is not None:
             with ElfFile(path) as debug:
                 yield debug
-        elif (section := self.section(".gnu_debugdata")) is not None and (inner := self._embedded(section)):
-            yield inner
-
-    def _embedded(self, section: Section) -> ElfFile | None:
-        """The symbols that Fedora leaves in stripped files, as a compressed file of their own (GDB's manual,
-        "MiniDebugInfo"); None if it is damaged."""
-        import lzma
-
-        try:
-            return ElfFile(self.path, lzma.decompress(self.contents(section)))
-        except (lzma.LZMAError, HostError):
-            return None
+        elif (packed := self.section(".gnu_debugdata")) is not None:
+            # Fedora's "MiniDebugInfo": an ELF file with nothing but symbols, compressed with xz
+            with ElfFile(self.path, debugfiles.unpack(self.path, self.contents(packed))) as mini:
+                yield mini
 
     def _tables(self) -> list[Section]:
-        return [s for s in self.sections if s.type in (_SHT_SYMTAB, _SHT_DYNSYM) and s.size]
+        kinds = (_SHT_SYMTAB, _SHT_DYNSYM)
+        return [s for s in self.sections if s.type in kinds and s.size and not s.size % _SYMBOL.size]
 
     def _table(self, table: Section, objects: bool) -> Iterator[_Raw]:
         kinds = _OBJECTS if objects else _FUNCTIONS
         strings = self.contents(self.sections[table.link])
         for name, info, _, section, address, size in _SYMBOL.iter_unpack(self.contents(table)):
             if info & 15 in kinds and section and name:
-                yield address, strings[name : strings.index(0, name)].decode("utf-8", "surrogateescape"), size
+                end = strings.find(0, name)
+                yield address, strings[name : end if end >= 0 else None].decode("utf-8", "surrogateescape"), size
 
     def _named(self, table: Section, name: str, objects: bool) -> Iterator[_Raw]:
         kinds = _OBJECTS if objects else _FUNCTIONS
@@ -288,17 +305,27 @@ class ElfFile:
         return next((identity for owner, kind, identity in notes if owner == b"GNU" and kind == 3), b"")
 
     def debug_file(self) -> str | None:
-        """The separate file with this one's symbols, by build id or by `.gnu_debuglink`, if it is
-        installed."""
-        candidates = []
-        if text := self.build_id.hex():
-            candidates.append(f"{DEBUG_ROOT}/.build-id/{text[:2]}/{text[2:]}.debug")
-        if (section := self.section(".gnu_debuglink")) is not None:
-            name = self.contents(section).split(b"\0", 1)[0].decode()
-            folder = os.path.dirname(os.path.realpath(self.path))
-            candidates += [f"{folder}/{name}", f"{folder}/.debug/{name}", f"{DEBUG_ROOT}{folder}/{name}"]
-        mine = os.path.realpath(self.path)
-        return next((c for c in candidates if os.path.isfile(c) and os.path.realpath(c) != mine), None)
+        """The separate file with this one's symbols and debug information, if it is installed."""
+        section = self.section(".gnu_debuglink")
+        link = self.contents(section) if section is not None else b""
+        for path, checksum in debugfiles.candidates(self.path, self.build_id, link):
+            if self._belongs(path, checksum):
+                return path
+        return None
+
+    def _belongs(self, path: str, checksum: int | None) -> bool:
+        """Whether a debug file is of this very build: one of another would show wrong names."""
+        try:
+            with ElfFile(path) as file:
+                if self.build_id and file.build_id:
+                    return file.build_id == self.build_id
+                return checksum is None or debugfiles.checksum(path) == checksum
+        except HostError:
+            return False
+
+    def data(self) -> bytes:
+        """All bytes of the file."""
+        return self._data[:]
 
     def _string(self, offset: int) -> str:
         return self._data[offset : self._data.find(b"\0", offset)].decode("utf-8", "surrogateescape")

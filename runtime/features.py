@@ -26,6 +26,7 @@ _KPROBE, _TRACEPOINT, _XDP, _TRACING = 2, 5, 6, 26  # BPF_PROG_TYPE_*
 _TRACE_FENTRY, _TRACE_ITER, _PERF_EVENT = 24, 28, 41  # BPF_*, attach types
 _KPROBE_MULTI, _UPROBE_MULTI, _KPROBE_SESSION, _UPROBE_SESSION = 42, 48, 56, 57
 _RETURN_ZERO = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)  # r0 = 0; exit
+_GET_ATTACH_COOKIE = 174  # BPF_FUNC_get_attach_cookie
 _BAD_ADDRESS = 1
 
 # Only BPF_PROG_TEST_RUN calls it, so attaching to it disturbs nobody (net/bpf/test_run.c).
@@ -58,6 +59,8 @@ class Features:
             "kprobe_session": partial(_has_multi_link, _KPROBE_SESSION),
             "uprobe_multi": partial(_has_multi_link, _UPROBE_MULTI),
             "uprobe_session": partial(_has_multi_link, _UPROBE_SESSION),
+            # a helper, but one that wildcards of probes in programs ask for: without its number BTF would be read
+            "get_attach_cookie": partial(_has_call, _GET_ATTACH_COOKIE),
         }
 
     @property
@@ -85,8 +88,7 @@ class Features:
         found = self._types.enumerator(f"BPF_FUNC_{name}")
         if found is None:
             return False
-        call = struct.pack("<BBhi", 0x85, 0, 0, found[1])
-        return any(_try_load(kind, call + _RETURN_ZERO) in (0, errno.EACCES) for kind in kinds)
+        return _has_call(found[1], kinds)
 
     def _has_fentry(self) -> bool:
         target = self._function(_QUIET_FUNCTION)
@@ -112,6 +114,12 @@ class Features:
     def _function(self, name: str) -> int:
         kernel = self._types.kernel
         return kernel.find(name, Kind.FUNC) if kernel is not None else 0
+
+
+def _has_call(helper: int, kinds: tuple[int, ...] = (_TRACEPOINT, _KPROBE)) -> bool:
+    """Whether programs of one of these types may call a helper, by its number."""
+    call = struct.pack("<BBhi", 0x85, 0, 0, helper)
+    return any(_try_load(kind, call + _RETURN_ZERO) in (0, errno.EACCES) for kind in kinds)
 
 
 def _has_multi_link(attach_type: int) -> bool:

@@ -15,6 +15,7 @@ from pytrace.grammar.host import (
     Interface,
     PercpuVariable,
     Prototype,
+    SourceLine,
     Symbol,
     UsdtLocation,
     UserVariable,
@@ -39,8 +40,8 @@ class LiveHost:
     """`Host` of the running machine.
 
     `include_dirs` and `include` are for the C front end (`-I`, `--include`). `unsafe` lets user probes take
-    any file (`--unsafe`). `without` are facilities of the kernel to be taken for missing.
-    Methods raise `HostError` where the machine refuses to answer.
+    any file (`--unsafe`). `without` are facilities of the kernel to be taken for missing. `debug_folders` are where
+    debug files are looked for first (`--debuginfo`). Methods raise `HostError` where the machine refuses to answer.
     """
 
     def __init__(
@@ -49,7 +50,12 @@ class LiveHost:
         include: Sequence[str] = (),
         unsafe: bool = False,
         without: frozenset[str] = frozenset(),
+        debug_folders: Sequence[str] = (),
     ) -> None:
+        if debug_folders:
+            from pytrace.runtime import debugfiles
+
+            debugfiles.search_in(tuple(debug_folders))
         self._unsafe, self._without = unsafe, without
         self._include_dirs = tuple(include_dirs)
         self._include = tuple(include)
@@ -204,6 +210,46 @@ class LiveHost:
                 self._symbols[path] = file.symbols()
         return self._symbols[path]
 
+    def explain_target(self, target: str, pid: int | None = None) -> str:
+        """See `Host`."""
+        from pytrace.runtime.binaries import explain
+
+        return explain(target, pid)
+
+    def stripped(self, path: str) -> bool:
+        """See `Host`."""
+        from pytrace.runtime.elf import ElfFile
+
+        with ElfFile(path) as file:
+            return file.stripped
+
+    def file_offset(self, path: str, address: int) -> int | None:
+        """See `Host`."""
+        from pytrace.runtime.elf import ElfFile
+
+        with ElfFile(path) as file:
+            return file.file_offset(address)
+
+    def instructions(self, path: str, symbol: Symbol) -> Sequence[int]:
+        """See `Host`."""
+        from pytrace.runtime.elf import ElfFile
+        from pytrace.runtime.instructions import starts
+
+        with ElfFile(path) as file:
+            return starts(file, symbol)
+
+    def source_line(self, path: str, file: str, line: int, column: int | None = None) -> SourceLine:
+        """See `Host`."""
+        from pytrace.runtime.sourcelines import find_line
+
+        return find_line(path, self._user_types(path).file, file, line, column)
+
+    def demangle(self, name: str) -> str:
+        """See `Host`."""
+        from pytrace.runtime.demangle import demangle
+
+        return demangle(name)
+
     def user_variable(self, path: str, name: str, offset: int) -> UserVariable | None:
         """See `Host`."""
         from pytrace.runtime.elf import ET_DYN, ElfFile
@@ -231,9 +277,9 @@ class LiveHost:
             self._debug[path] = UserTypes(path, self.symbols(path))
         return self._debug[path]
 
-    def user_prototype(self, path: str, symbol: str) -> Prototype | None:
+    def user_prototype(self, path: str, symbol: str, address: int | None = None) -> Prototype | None:
         """See `Host`."""
-        return self._user_types(path).prototype(symbol)
+        return self._user_types(path).prototype(symbol, address)
 
     def user_type(self, path: str, name: str, kind: str = "") -> Type | None:
         """See `Host`."""

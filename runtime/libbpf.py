@@ -37,6 +37,12 @@ class OpenOptions(ctypes.Structure):
     )
 
 
+class PerfEventOptions(ctypes.Structure):
+    """struct bpf_perf_event_opts."""
+
+    _fields_ = (("size", c_size_t), ("bpf_cookie", c_uint64))
+
+
 class TestRunOptions(ctypes.Structure):
     """struct bpf_test_run_opts."""
 
@@ -73,7 +79,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_program__set_autoload": (c_int, (c_void_p, c_bool)),
     "bpf_program__set_expected_attach_type": (c_int, (c_void_p, c_int)),
     "bpf_program__set_attach_target": (c_int, (c_void_p, c_int, c_char_p)),
-    "bpf_program__attach_perf_event": (c_void_p, (c_void_p, c_int)),
+    "bpf_program__attach_perf_event_opts": (c_void_p, (c_void_p, c_int, POINTER(PerfEventOptions))),
     "bpf_program__attach_raw_tracepoint": (c_void_p, (c_void_p, c_char_p)),
     "bpf_program__attach_trace": (c_void_p, (c_void_p,)),
     "bpf_link__fd": (c_int, (c_void_p,)),

@@ -17,6 +17,7 @@ from pytrace.grammar.data import dataclass
 from pytrace.grammar.host import Host, HostError
 from pytrace.runtime.elf import ElfFile
 from pytrace.runtime.mounts import tracefs
+from pytrace.runtime.zipped import container
 
 try:
     from _blake2 import blake2b  # hashlib has the same, but loads OpenSSL for it, which takes longer than all the rest
@@ -142,13 +143,17 @@ def _names(*methods: Callable[..., Any]) -> frozenset[str]:
     return frozenset(method.__name__ for method in methods)
 
 
-_BY_FILE = _names(Host.symbols, Host.user_variable, Host.usdt, Host.user_prototype, Host.user_type)
-_BY_ANSWER = _names(Host.binaries, Host.pid_namespace, Host.cgroup_id, Host.interfaces)
+_BY_FILE = _names(
+    Host.symbols, Host.user_variable, Host.usdt, Host.user_prototype, Host.user_type, Host.stripped, Host.file_offset,
+    Host.instructions, Host.source_line,
+)  # fmt: skip
+_BY_ANSWER = _names(Host.binaries, Host.explain_target, Host.pid_namespace, Host.cgroup_id, Host.interfaces)
 _BY_TRACEFS = _names(Host.event, Host.events)
 _BY_KERNEL = _names(
     Host.find_type, Host.enumerators, Host.enumerator, Host.kernel_function, Host.kernel_functions,
     Host.function_prototype, Host.function_prototypes, Host.raw_tracepoint, Host.raw_tracepoints, Host.kernel_address,
-    Host.has, Host.iterators, Host.percpu_variable, Host.type_names, Host.type_definition, Host.type_number,
+    Host.has, Host.demangle, Host.iterators, Host.percpu_variable, Host.type_names, Host.type_definition,
+    Host.type_number,
 ) | {"page_size", "cpus"}  # fmt: skip
 
 
@@ -211,7 +216,8 @@ class RecordingHost:
 
     def _note_binary(self, path: str) -> None:
         """An ELF file, and the separate file that has its symbols or debug information."""
-        fact = FileFact(path, stat_of(path))
+        file = container(path)
+        fact = FileFact(file, stat_of(file))
         if fact not in self._facts:
             self._note(fact)
             self._note(DebugFileFact(path, _debug_file(path)))
@@ -229,6 +235,7 @@ class DebugFileFact(Fact):
     found: tuple[str, Stat | None] | None
 
     def holds(self, host: MakeHost) -> bool:
+        host()  # it knows the folders of --debuginfo
         return _debug_file(self.path) == self.found
 
 

@@ -67,7 +67,7 @@ class UserTypes:
         file = DwarfFile.open(path)
         if file is None:
             raise HostError(f'No DWARF found for "{path}"')
-        self._path, self._file = path, file
+        self._path, self.file = path, file
         self._addresses: dict[str, int] = {}
         for symbol in symbols:
             self._addresses.setdefault(symbol.name, symbol.address)
@@ -96,10 +96,11 @@ class UserTypes:
             values = children(self._places["enum", enum.name], "DW_TAG_enumerator")
             return {name_of(value): attribute(value, "DW_AT_const_value") for value in values}
 
-    def prototype(self, symbol: str) -> Prototype | None:
+    def prototype(self, symbol: str, address: int | None = None) -> Prototype | None:
         """See `Host.user_prototype`."""
+        place = self._addresses.get(symbol, -1) if address is None else address
         with readable(self._path):
-            die = self._file.function(self._addresses.get(symbol, -1))
+            die = self.file.function(place)
             return self._prototype(symbol, die) if die is not None else None
 
     # ------------------------------------------------------------ types
@@ -107,7 +108,7 @@ class UserTypes:
     def _find(self, name: str, kind: str) -> DIE | None:
         if (name, kind) not in self._named:
             tags = [tag for tag, word in COMPOSITES.items() if word == kind] or ["DW_TAG_typedef"]
-            self._named[name, kind] = self._file.find(name, tags)
+            self._named[name, kind] = self.file.find(name, tags)
         return self._named[name, kind]
 
     def _type(self, die: DIE | None, hint: str = "") -> Type:

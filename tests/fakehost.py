@@ -12,6 +12,7 @@ from pytrace.grammar.host import (
     Interface,
     PercpuVariable,
     Prototype,
+    SourceLine,
     Symbol,
     UsdtArgument,
     UsdtLocation,
@@ -484,13 +485,31 @@ class FakeHost:
     def symbols(self, path: str) -> Sequence[Symbol]:
         return self.elf_symbols.get(path, ())
 
+    def explain_target(self, target: str, pid: int | None = None) -> str:
+        return "There is no such file. Give the full path; a bare name is looked up in $PATH."
+
+    def stripped(self, path: str) -> bool:
+        return False
+
+    def file_offset(self, path: str, address: int) -> int | None:
+        return None
+
+    def instructions(self, path: str, symbol: Symbol) -> Sequence[int]:
+        return (0,)
+
+    def source_line(self, path: str, file: str, line: int, column: int | None = None) -> SourceLine:
+        raise HostError(f'No DWARF found for "{path}"')
+
+    def demangle(self, name: str) -> str:
+        return name
+
     def user_variable(self, path: str, name: str, offset: int) -> UserVariable | None:
         return self.variables.get((path, name))
 
     def usdt(self, path: str) -> Sequence[UsdtLocation]:
         return self.locations.get(path, ())
 
-    def user_prototype(self, path: str, symbol: str) -> Prototype | None:
+    def user_prototype(self, path: str, symbol: str, address: int | None = None) -> Prototype | None:
         if not any(file == path for file, _ in self.prototypes):
             raise HostError(f'No DWARF found for "{path}"')
         return self.prototypes.get((path, symbol))

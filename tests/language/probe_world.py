@@ -106,6 +106,9 @@ class World(FakeHost):
     def symbols(self, path: str) -> Sequence[Symbol]:
         return SYMBOLS
 
+    def instructions(self, path: str, symbol: Symbol) -> Sequence[int]:
+        return (0, 1, 5, 8)  # the rest of the function cannot be read
+
     def usdt(self, path: str) -> Sequence[UsdtLocation]:
         return self.probes
 

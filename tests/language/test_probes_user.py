@@ -46,7 +46,7 @@ def test_uprobe_wildcards() -> None:
             "full path",
         ),
         ("uprobe:bash:raedline", "err.ap.nomatch: No matches for uprobe /bin/bash:raedline.", "'readline'"),
-        ("uprobe:bash:rust:x", "err.ap.lang: uprobe does not support the language 'rust'", "symbol"),
+        ("uprobe:bash:rust:x", "err.ap.lang: uprobe does not support the language 'rust'", "uprobe:bash:cpp:NAME"),
         ("uprobe:bash", "err.ap.arity: uprobe probe type requires 2 or 3 arguments, found 1", ""),
         ("uprobe:bash:0x9999", "err.ap.addr: No function of /bin/bash is at address 0x9999", "--unsafe"),
         (
@@ -57,7 +57,7 @@ def test_uprobe_wildcards() -> None:
         ("uprobe:bash:main+99", "err.ap.offset: Offset outside the function main (32 bytes)", "--unsafe"),
         (
             "uprobe:bash:main+4",
-            "err.ap.offset: Cannot check that an instruction starts at main+4",
+            "err.ap.offset: main+4 is not on an instruction boundary: instructions start at main+1 and main+5",
             "--unsafe",
         ),
     ],
@@ -74,6 +74,8 @@ def test_uprobe_offsets_with_unsafe() -> None:
     assert found.names == ["uprobe:/bin/bash:main+4"]
     assert found.targets[0].attach == UprobeAttach("uprobe:/bin/bash:main+4", "/bin/bash", 0x104)
     assert found.warnings
+    checked = expand("uprobe:bash:main+5")
+    assert (checked.names, checked.warnings) == (["uprobe:/bin/bash:main+5"], [])
 
 
 @tag("err.ap.multi-target")

@@ -11,11 +11,12 @@ import pytest
 
 from pytrace.grammar.host import Host, HostError
 from pytrace.grammar.types import Struct
-from pytrace.runtime.binaries import executable, mapped_files, resolve
+from pytrace.runtime.binaries import mapped_files, resolve
 from pytrace.runtime.btf import KernelTypes
 from pytrace.runtime.features import Features
 from pytrace.runtime.host import LiveHost
 from pytrace.runtime.kernel import KernelFunctions, KernelSymbols
+from pytrace.runtime.roots import executable
 from pytrace.runtime.tracefs import Tracefs
 from tests.fakehost import FakeHost
 

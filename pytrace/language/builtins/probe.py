@@ -193,22 +193,33 @@ class Func(Builtin):
 class Probe(Builtin):
     """The full name of the probe that fires, as a string: wildcards are filled in, short names made long.
 
-    A block that uses it is compiled once for each probe that a wildcard stands for.
+    A block that compares it is compiled once for each probe that a wildcard stands for, and so is every block
+    outside of uprobe and uretprobe: there one program looks the name up by the cookie of the place.
 
     bt> tracepoint:sched:sched_w* { @[probe] = count(); } interval:1s { exit(); }
     """
 
     name = "probe"
     per_target = True
+    numbered = True
 
     def type(self, site: CallSite) -> Type:
-        return String(len(site.target.name.encode()) + 1)
+        return String(max(map(len, _names(site))) + 1)
 
-    def fold(self, site: CallSite) -> Constant:
-        return site.target.name.encode()
+    def fold(self, site: CallSite) -> Constant | None:
+        names = _names(site)
+        return names[0] if len(names) == 1 else None
 
     def emit(self, emit: Emit, site: CallSite) -> Value:
-        return emit.text(site.target.name.encode())
+        names = _names(site)
+        if len(names) == 1:
+            return emit.text(names[0])
+        return emit.choose(emit.helper("get_attach_cookie", emit.context()), names)
+
+
+def _names(site: CallSite) -> list[bytes]:
+    """The names of all probes that the program serves."""
+    return [target.name.encode() for target in site.targets or (site.target,)]
 
 
 @feature

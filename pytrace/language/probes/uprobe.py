@@ -15,45 +15,36 @@ from pytrace.grammar.plan import UprobeAttach
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import Context, Target, feature
 from pytrace.grammar.types import Array, Int, Member, Space, Struct, size_of
+from pytrace.language.probes import sourceline
 from pytrace.language.probes.common import (
     ARGUMENT_REGISTERS,
     REGISTERS,
     Place,
-    RegisterProbe,
     compose,
     function_address,
     is_wildcard,
     number,
     placed,
     register,
-    similar,
     slot_value,
+)
+from pytrace.language.probes.userfile import FileProbe, own_executable
+from pytrace.language.probes.userfunction import (
+    CPP,
+    check_offset,
+    covering,
+    functions,
+    has_parameters,
+    named,
+    readable,
+    report_missing,
+    spellings,
+    stripped_hint,
 )
 
 # functions that the compiler made out of others, and may have given other parameters
 _CLONE = re.compile(r"\.(isra|constprop|part|cold)\b")
-
-
-class FileProbe(RegisterProbe):
-    """Base of the probes in files: they have a path, resolved by `Host.binaries`, and see user memory."""
-
-    reverse = True
-
-    def paths(self, place: Place, target: str) -> Sequence[str]:
-        """The files that a target stands for; an error if there is none, a warning if one must be chosen."""
-        found = place.host.binaries(target, place.context.pid)
-        if is_wildcard(target):
-            if not found:
-                place.vanished(target)
-            return found
-        if not found:
-            hints = ("Give the full path; a bare name is looked up in $PATH, libNAME among the libraries.",)
-            message = f"{self.name} target file '{target}' does not exist or is not executable"
-            place.error("err.ap.target", message, hints)
-        elif len(found) > 1:
-            message = f"attaching to {self.name} target file '{found[0]}' but matched {len(found)} binaries"
-            place.warning("err.ap.multi-target", message)
-        return found[:1]
+_BY_SYMBOL = "Use the symbol as the file has it (nm FILE), with the offset behind it."
 
 
 class Parameters(Sequence[Member]):
@@ -63,19 +54,19 @@ class Parameters(Sequence[Member]):
     `offset` is how far into the function the probe is.
     """
 
-    def __init__(self, host: Host, path: str, function: str, offset: int = 0) -> None:
+    def __init__(self, host: Host, path: str, function: Symbol, offset: int = 0) -> None:
         self._host, self._path, self._function, self._offset = host, path, function, offset
 
     @cached_property
     def _found(self) -> tuple[tuple[Member, ...], str | None]:
         """The parameters that can be read, and why there are none."""
-        name, most = self._function, len(ARGUMENT_REGISTERS)
+        name, most = self._function.name, len(ARGUMENT_REGISTERS)
         if not name or self._offset:
             return (), "the registers have the parameters only where a function starts"
         if _CLONE.search(name):
             return (), f"{name} is the compiler's variant of a function: its registers may have anything"
         try:
-            prototype = self._host.user_prototype(self._path, name)
+            prototype = self._host.user_prototype(self._path, name, self._function.address)
         except HostError as problem:
             return (), f"{problem}; use arg0 to arg{most - 1}"
         if prototype is None:
@@ -106,28 +97,49 @@ class _Uprobe(FileProbe):
     arity = (2, 3)
     has_function = True
     groupable = True
+    cookies = True
     returns: ClassVar[bool] = False
 
     def targets(self, point: AttachPoint, span: Span, context: Context) -> list[Target]:
-        if "@" in point.parts:
-            message = "Probes by source line (TARGET@FILE:LINE) are not supported"
-            Place(self, point, span, context).error("err.ap.srcloc", message)
+        parts = list(point.parts)
+        if context.pid is not None and (len(parts) == 2 or parts[1] == CPP):
+            parts.insert(1, own_executable(context.pid))
+        if parts[2:3] == [CPP]:  # readable names have colons
+            parts[3:] = [":".join(parts[3:])]
+        place = Place(self, replace(point, parts=tuple(parts)), span, context)
+        by_line = "@" in parts
+        if not by_line and not self._check_parts(place):
             return []
-        if context.pid is not None and len(point.parts) == 2:
-            point = replace(point, parts=(point.parts[0], f"/proc/{context.pid}/exe", point.parts[1]))
-        return super().targets(point, span, context)
+        try:
+            return list(self._at_line(place) if by_line else self.expand(place))
+        except HostError as problem:
+            place.error("rt.feature.missing", str(problem))
+            return []
+
+    def _check_parts(self, place: Place) -> bool:
+        file, *rest = place.parts
+        if "" in rest[1:] and len(rest) > 2:
+            name = ":".join(rest)
+            message = f"{self.name} probe type requires 2 or 3 arguments, found {len(place.parts)}"
+            hint = f'Names with colons are written with the language: {self.name}:{file}:cpp:"{name}"'
+            place.error("err.ap.arity", message, (hint,))
+            return False
+        return place.check_arity()
 
     def expand(self, place: Place) -> Iterator[Target]:
         target, text = place.parts[0], place.parts[-1]
-        if len(place.parts) == 3:
-            language = place.parts[1]
-            hints = ("Write the symbol as the file has it (nm FILE).",)
+        language = place.parts[1] if len(place.parts) == 3 else ""
+        if language not in ("", CPP):
+            hints = (f"The only one is {CPP}, for C++ and Rust: {self.name}:{target}:{CPP}:NAME.",)
             place.error("err.ap.lang", f"{self.name} does not support the language '{language}'", hints)
             return
+        wild = is_wildcard(text) or is_wildcard(target)
         for path in self.paths(place, target):
-            if text[:1].isdigit():
+            if language:
+                yield from self._readable(place, path, text)
+            elif text[:1].isdigit():
                 yield from self._address(place, target, path, text)
-            elif is_wildcard(text) or is_wildcard(target):
+            elif wild:
                 yield from self._wildcard(place, path, text)
             else:
                 yield from self._exact(place, path, text)
@@ -140,33 +152,58 @@ class _Uprobe(FileProbe):
         if is_wildcard(target):
             place.error("err.ap.addr", "An address cannot be combined with a wildcard in the path")
             return
-        functions = place.host.symbols(path)
-        covering = next((s for s in functions if s.address <= address < s.address + max(s.size, 1)), None)
-        if covering is None and not place.context.unsafe:
+        symbol = covering(functions(place, path), address)
+        name = compose(self.name, path, address)
+        if symbol is not None:
+            offset = address - symbol.address
+            if check_offset(place, path, symbol, offset):
+                yield self._target(place, path, name, symbol, offset)
+            return
+        if not place.context.unsafe:
             hints = ("Give --unsafe if you know that an instruction starts there.",)
             place.error("err.ap.addr", f"No function of {path} is at address {text}", hints)
             return
-        # addresses and file offsets differ by a constant within a segment; the nearest symbol below knows it
-        below = (s for s in functions if s.address <= address)
-        near = covering or max(below, key=lambda s: s.address, default=None)
-        offset = address - (near.address - near.offset if near else 0)
-        if self._checked_inside(place, covering, address - covering.address if covering else 0):
-            start = covering if covering and covering.address == address else None
-            parameters = Parameters(place.host, path, start.name if start else "")
-            yield self._target(path, compose(self.name, path, address), offset, parameters)
+        place.warning("err.ap.addr", f"No function of {path} is at address {text}: it cannot be checked")
+        try:
+            offset_in_file = place.host.file_offset(path, address)
+        except HostError:  # --unsafe takes any file: then it is the place in the file
+            offset_in_file = address
+        if offset_in_file is None:
+            place.error("err.ap.addr", f"Nothing of {path} is loaded at address {text}")
+            return
+        yield self._target(place, path, name, Symbol("", address, offset_in_file, 0), 0)
 
     def _wildcard(self, place: Place, path: str, text: str) -> Iterator[Target]:
         if "+" in text:
             place.error("err.ap.offset", "A wildcard cannot be combined with an offset")
             return
-        match, taken = matcher(text), set()
-        for symbol in place.host.symbols(path):
-            if symbol.function and match(symbol.name) and symbol.name not in taken:
+        match, taken = matcher(text), set[str]()
+        symbols = functions(place, path)
+        for symbol in symbols:
+            if match(symbol.name):
+                name = compose(self.name, path, symbol.name)
+                yield self._target(place, path, name, symbol, 0, symbol.name not in taken)
                 taken.add(symbol.name)
-                parameters = Parameters(place.host, path, symbol.name)
-                yield self._target(path, compose(self.name, path, symbol.name), symbol.offset, parameters)
         if not taken and not is_wildcard(place.parts[0]):
-            place.vanished(f"{path}:{text}")
+            hints = (stripped_hint(path, len(symbols)),) if place.host.stripped(path) else ()
+            place.vanished(f"{path}:{text}", hints)
+
+    def _readable(self, place: Place, path: str, text: str) -> Iterator[Target]:
+        """By the readable name: all functions that match, so all overloads."""
+        if re.search(r"\+(0x)?[0-9]", text):
+            place.error("err.ap.offset", f"The language {CPP} cannot be combined with an offset", (_BY_SYMBOL,))
+            return
+        symbols, taken = functions(place, path), set[str]()
+        for symbol, readable_name in readable(place, symbols, text):
+            name = compose(self.name, path, CPP, readable_name)
+            yield self._target(place, path, name, symbol, 0, name not in taken)
+            taken.add(name)
+        if taken or is_wildcard(place.parts[0]):
+            return
+        if is_wildcard(text):
+            place.vanished(f"{path}:{CPP}:{text}")
+        else:
+            report_missing(place, path, text, symbols)
 
     def _exact(self, place: Place, path: str, text: str) -> Iterator[Target]:
         name, *offsets = text.split("+")
@@ -180,55 +217,73 @@ class _Uprobe(FileProbe):
         if offset is None or offset < 0:
             place.error("err.ap.offset", f"Invalid offset '{offsets[0]}': not a non-negative integer")
             return
-        symbols = place.host.symbols(path)
-        symbol = next((s for s in symbols if s.name == name and s.function), None)
-        if symbol is None:
-            hints = similar(name, (s.name for s in symbols if s.function))
-            if not symbols:
-                hints = ("The file has no function symbols (it is stripped).",)
-            place.missing(f"{path}:{name}", hints)
-        elif self._checked_inside(place, symbol, offset):
-            shown = f"{name}+{offset}" if offset else name
-            parameters = Parameters(place.host, path, name, offset)
-            yield self._target(path, compose(self.name, path, shown), symbol.offset + offset, parameters)
+        symbols = functions(place, path)
+        found = named(symbols, name)
+        if not found:
+            report_missing(place, path, name, symbols)
+            return
+        if offset and len(found) > 1:
+            places = ", ".join(f"{symbol.address + offset:#x}" for symbol in found)
+            message = f"{path} has {len(found)} functions {name}: which one is +{offset} of?"
+            place.error("err.ap.offset", message, (f"Give the address instead: {places}",))
+            return
+        shown = compose(self.name, path, f"{name}+{offset}" if offset else name)
+        for index, symbol in enumerate(found):
+            if check_offset(place, path, symbol, offset):
+                yield self._target(place, path, shown, symbol, offset, not index)
 
-    def _checked_inside(self, place: Place, symbol: Symbol | None, offset: int) -> bool:
-        """Whether an offset into a function may be probed; the kernel does not check it."""
-        if symbol is None or not offset:
-            return True
-        problem = f"Cannot check that an instruction starts at {symbol.name}+{offset}"
-        if symbol.size and offset >= symbol.size:
-            problem = f"Offset outside the function {symbol.name} ({symbol.size} bytes)"
-        elif not symbol.size:
-            problem = f"Cannot check the offset: symbol {symbol.name} has no size"
-        if place.context.unsafe:
-            place.warning("err.ap.offset", problem)
-            return True
-        hints = ("A breakpoint inside an instruction breaks the program. Give --unsafe if you know better.",)
-        place.error("err.ap.offset", problem, hints)
-        return False
+    def _at_line(self, place: Place) -> Iterator[Target]:
+        location = sourceline.parse(place)
+        if location is None:
+            return
+        for path in self.paths(place, location.target):
+            symbols = functions(place, path)
+            for index, address in enumerate(sourceline.look_up(place, path, location)):
+                symbol = covering(symbols, address)
+                if symbol is None:  # a function without a symbol of its own
+                    symbol = Symbol("", address, place.host.file_offset(path, address) or 0, 0)
+                name = f"{self.name}:{path}@{location.text}"
+                yield self._target(place, path, name, symbol, address - symbol.address, not index)
 
-    def _target(self, path: str, name: str, offset: int, parameters: Parameters) -> Target:
-        attach = UprobeAttach(name, path, offset, self.returns)
+    def _target(
+        self, place: Place, path: str, name: str, symbol: Symbol, offset: int, counted: bool = True
+    ) -> Target:
+        """`offset` bytes into a function."""
+        attach = UprobeAttach(name, path, symbol.offset + offset, self.returns, counted=counted)
         result = Int(8, space=Space.USER) if self.returns else None
-        arguments = None if self.returns else parameters
+        arguments = None if self.returns else Parameters(place.host, path, symbol, offset)
         return Target(self, name, attach, self.name, Space.USER, arguments, result, path)
 
     def search(self, pattern: str, host: Host, pid: int | None) -> Iterator[str]:
-        target, _, function = pattern.rpartition(":")
+        target, readable_names, function = pattern.partition(f":{CPP}:")
+        if not readable_names:
+            target, _, function = pattern.rpartition(":")
         match = matcher(function)
         for path in host.binaries(target or "*", pid):
-            names = {s.name for s in host.symbols(path) if s.function and match(s.name)}
-            yield from (f"{path}:{name}" for name in sorted(names))
+            symbols = {s.name for s in host.symbols(path) if s.function}
+            if not readable_names:
+                yield from (f"{path}:{name}" for name in sorted(filter(match, symbols)))
+                continue
+            names = {host.demangle(name) for name in symbols}
+            whole = has_parameters(function)
+            found = {name for name in names if any(map(match, spellings(name, whole)))}
+            yield from (f"{path}:{CPP}:{name}" for name in sorted(found))
 
 
 @feature
 class Uprobe(_Uprobe):
     """The entry of a function of a program or library: `uprobe:FILE:FUNCTION`, with `*` in both.
 
-    FILE is a path, the name of a program in `$PATH`, or `libNAME` for a shared library. `FUNCTION+OFFSET`
-    is the instruction that many bytes in, a number an address of the symbol table; both want `--unsafe`
-    where it cannot be checked that an instruction starts there. `arg0` to `arg5` are the arguments as
+    FILE is a path, the name of a program in `$PATH`, or `libNAME` for a shared library; with `-p` it may be left out
+    for the executable of the process. `APP.apk!/lib/x.so` is a library that is mapped out of a ZIP file.
+    `FUNCTION+OFFSET` is the instruction that many bytes in, a number an address of the symbol table; both want
+    `--unsafe` where it cannot be checked that an instruction starts there.
+
+    `uprobe:FILE:cpp:"NAME"` takes names of C++ and Rust as people write them: all overloads, unless NAME has the
+    parameters too (`"ns::f(int)"`). `uprobe:FILE@SOURCE:LINE[:COLUMN]` is the start of a source line, wherever the
+    compiler put it; SOURCE is a file name or the end of a path.
+
+    `arg0` to `arg5` are the arguments as
     64-bit integers, `func` is the function's name; all pointers are user space's.
 
     Where the file (or its separate debug file) has debug information, `args.NAME` are the parameters with
@@ -264,7 +319,12 @@ class Uprobe(_Uprobe):
         return super().refuse(target, word, index)
 
     def describe(self, found: str, host: Host) -> Iterator[str]:
-        path, _, function = found.rpartition(":")
+        path, language, function = found.partition(f":{CPP}:")
+        if language:
+            symbols = (s.name for s in host.symbols(path) if s.function)
+            function = next((name for name in symbols if host.demangle(name) == function), function)
+        else:
+            path, _, function = found.rpartition(":")
         try:
             prototype = host.user_prototype(path, function.partition("+")[0])
         except HostError as problem:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pytrace.grammar.attachpoint import AttachPoint, matcher
 from pytrace.grammar.data import replace
+from pytrace.grammar.diagnostics import did_you_mean
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import Host, UsdtArgument, UsdtLocation
 from pytrace.grammar.plan import UprobeAttach
@@ -13,7 +14,7 @@ from pytrace.grammar.source import Span
 from pytrace.grammar.spec import Context, Target, feature
 from pytrace.grammar.types import UINT64, Int, Space
 from pytrace.language.probes.common import Place, is_wildcard, plural, register, similar
-from pytrace.language.probes.uprobe import FileProbe
+from pytrace.language.probes.userfile import FileProbe, own_executable
 
 
 @feature
@@ -23,6 +24,9 @@ class Usdt(FileProbe):
 
     `arg0`, `arg1`, … are the probe's arguments, read as the probe describes them and widened to 64 bits;
     pointers are user space's. `-l 'usdt:FILE:*'` shows what a file has.
+
+    With `-p` the file may be left out: `usdt:NAME`, `usdt::PROVIDER:NAME` are in the executable of the process, and
+    `usdt:*:PROVIDER:NAME` is in all that it has mapped (without `-p`: in what all running processes have).
 
     bt> usdt:/usr/bin/python3:function__entry { @[str(arg0), str(arg1)] = count(); } interval:1s { exit(); }
 
@@ -34,12 +38,13 @@ class Usdt(FileProbe):
     aliases = ("U",)
     arity = (2, 3)
     has_argn = True
+    groupable = True
     wild = "user"
 
     def targets(self, point: AttachPoint, span: Span, context: Context) -> list[Target]:
         parts = point.parts
         if context.pid is not None and (len(parts) == 2 or (len(parts) == 4 and not parts[1])):
-            target = f"/proc/{context.pid}/exe"
+            target = own_executable(context.pid)
             point = replace(point, parts=(parts[0], target, *(parts[1:] if len(parts) == 2 else parts[2:])))
         return super().targets(point, span, context)
 
@@ -57,15 +62,17 @@ class Usdt(FileProbe):
             yield self._target(path, location, key not in counted)
             counted.add(key)
         if paths and not found:
-            hints = () if wild else similar(name, (loc.name for _, loc in known))
-            if not known and not wild:
-                hints = (f"{paths[0]} has no USDT probes.",)
+            hints = () if wild else _near(paths[0], provider, name, [location for _, location in known])
             place.vanished(":".join(place.parts), hints)
 
     def _target(self, path: str, location: UsdtLocation, counted: bool) -> Target:
         name = f"{self.name}:{path}:{location.provider}:{location.name}"
         attach = UprobeAttach(name, path, location.offset, semaphore=location.semaphore, counted=counted)
         return Target(self, name, attach, "uprobe", Space.USER, path=path, data=location)
+
+    def alike(self, target: Target) -> object:
+        location: UsdtLocation = target.data
+        return location.arguments
 
     def argument(self, emit: Emit, target: Target, index: int) -> Value:
         location: UsdtLocation = target.data
@@ -90,7 +97,8 @@ class Usdt(FileProbe):
             return f"{target.name} has no arg{index}: it has {plural(count, 'argument')}"
         argument = location.arguments[index]
         readable = argument.dereference or argument.register or argument.constant is not None
-        return None if readable else f"arg{index} of {target.name} cannot be read: it is a floating-point number"
+        reason = "it is a floating-point number, or at a place that only the program itself can tell"
+        return None if readable else f"arg{index} of {target.name} cannot be read: {reason}"
 
     def search(self, pattern: str, host: Host, pid: int | None) -> Iterator[str]:
         target, _, rest = pattern.partition(":") if ":" in pattern else ("", "", pattern)
@@ -98,6 +106,18 @@ class Usdt(FileProbe):
         for path in host.binaries(target or "*", pid):
             names = {f"{loc.provider}:{loc.name}" for loc in host.usdt(path)}
             yield from (f"{path}:{name}" for name in sorted(filter(match, names)))
+
+
+def _near(path: str, provider: str, name: str, known: Sequence[UsdtLocation]) -> tuple[str, ...]:
+    """What to say of a probe that a file does not have."""
+    if not known:
+        return (f"{path} has no USDT probes.",)
+    providers = sorted({location.provider for location in known})
+    if not any(map(matcher(provider), providers)):
+        listed = f"The providers of {path}: {', '.join(providers[:8])}{', …' if len(providers) > 8 else ''}"
+        return did_you_mean(provider, providers) or (listed,)
+    names = {location.name for location in known if matcher(provider)(location.provider)}
+    return similar(name, names) or (f"pytrace -l 'usdt:{path}:*' lists what there is.",)
 
 
 def _address(emit: Emit, argument: UsdtArgument) -> Value:
