@@ -12,6 +12,7 @@ class Options:
     `parameters` are `$1`, `$2`, …; `named` the options after `--` (`--name=value` as given). `pid` restricts to a
     process, `command` is run and traced (`-c`). `environment` overrides the script's config block
     (`BPFTRACE_…` variables). `include` and `include_dirs` are for the C front end. `stages` are those of `-d`.
+    `dwarf_pids` are processes whose stacks `dw_ustack` can follow besides `pid` and the command's.
     `strict` makes any loss an error. `values` gives outputs their Python values besides their text.
     """
 
@@ -19,6 +20,7 @@ class Options:
     named: tuple[str, ...] = ()
     pid: int | None = None
     command: str | None = None
+    dwarf_pids: tuple[int, ...] = ()
     unsafe: bool = False
     warnings: bool = True
     helper_errors: bool = False
