@@ -365,7 +365,7 @@ BINARIES: dict[str, tuple[str, ...]] = {
 FEATURES = frozenset(
     {
         "btf", "tracefs", "kprobe", "uprobe", "fentry", "iter", "perf_link", "uprobe_ref_ctr",
-        "kprobe_multi", "uprobe_multi", "bpf_loop", "ktime_get_tai_ns", "get_func_ip",
+        "kprobe_multi", "uprobe_multi", "bpf_loop", "ktime_get_tai_ns", "get_func_ip", "bpf_task_pt_regs",
     }
 )  # fmt: skip
 

@@ -35,6 +35,7 @@ SIGNAL_SP, SIGNAL_IP = 40, 48
 # steps of a search are enough for 2 to that power of rows
 MAPPING_STEPS, ROW_STEPS = 14, 26
 SIGNED_HALF = Int(2, True)
+MACHINE = os.uname().machine
 USER_MODE = 3  # privilege level, the lowest bits of cs
 
 
@@ -58,12 +59,12 @@ class DwUstack(StackBuiltin):
     user = True
 
     def type(self, site: CallSite) -> Type:
-        if os.uname().machine != "x86_64":
+        if MACHINE != "x86_64":
             message = "dw_ustack is not available in this build (requires x86_64 and LLVM >= 21)"
             site.error("err.feature", message)
-        for helper in ("loop", "task_pt_regs"):
+        for helper in ("bpf_loop", "bpf_task_pt_regs"):
             if not site.context.host.has(helper):
-                site.error("err.feature", f"dw_ustack needs the kernel's helper bpf_{helper}, which is missing here")
+                site.error("err.feature", f"dw_ustack needs the kernel's helper {helper}, which is missing here")
         check_unstable(site, self.name)
         return super().type(site)
 
