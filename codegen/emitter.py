@@ -314,6 +314,12 @@ class Emitter:
         self.frame.goto(head)
         self.builder.position_at_end(done)
 
+    def loop(
+        self, count: int, carried: Sequence[Value | Slot], body: Callable[[Value, Sequence[Value | Slot]], Value]
+    ) -> None:
+        """See Emit; the translation of loops gives it its meaning."""
+        raise NotImplementedError
+
     def finish(self) -> None:
         """See Emit."""
         self.frame.builder.branch(self.frame.exit)

@@ -2,8 +2,8 @@
 
 A row is a 64-bit word: the upper half is a place in the file (its address minus the lowest address of the file's
 segments), the lower half the rule that holds from there to the next row. Sorted as numbers, rows are sorted by place.
-The rule (see `Rule`) says where the caller's frame is; the registers that matter for that on x86-64 are rsp, rbp and the
-return address. Rows whose rules are the same are joined, so most of what a function's prologue says takes no row.
+The rule (see `rule`) says where the caller's frame is; the registers that matter for that on x86-64 are rsp, rbp and
+the return address. Rows whose rules are the same are joined, so most of what is said of a function takes no row.
 
 Formats: DWARF 5, section 6.4; Linux Standard Base 5.0, "Exception Frames"; System V AMD64 ABI, figure 3.36 (numbers
 of registers).
@@ -44,8 +44,8 @@ class Kind(IntEnum):
     AT_RBP = 6  # in memory at rbp + offset, as in functions that align their frame
 
 
-# The rule as a number. Upper half: the offset in words of 8 bytes. Lower half: where rbp is saved, in bytes from the frame
-# address (of AT_RBP: from rbp), 0 if rbp still has its value; the lowest 3 bits of that are the kind.
+# The rule as a number. Upper half: the offset in words of 8 bytes. Lower half: where rbp is saved, in bytes from the
+# frame address (of AT_RBP: from rbp), 0 if rbp still has its value; the lowest 3 bits of that are the kind.
 WORD = 8
 HALF = 0x8000
 RBP_LOST = -HALF  # its value cannot be restored
@@ -359,6 +359,8 @@ def _rare(op: int, code: bytes, at: int, factor: int, state: _State, initial: _S
             saved, at = _signed(code, at)
         case 0x10 | 0x16:  # DW_CFA_expression, val_expression
             block, at = _block(code, at)
+        case _:
+            pass
     place = saved * (-factor if op == 0x2F else factor)
     if number == RBP:
         return at, (register, offset, *_saved_rbp(op, place, block, state, initial), returns)

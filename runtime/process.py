@@ -123,7 +123,10 @@ class Child:
     def _run_to_entry(self) -> bool:
         """Let it go on to the entry point of its program; False if it does not come there, or cannot be stopped
         there because a probe's breakpoint is at that place already."""
-        entry = _entry_point(self.pid)
+        try:
+            entry = _entry_point(self.pid)
+        except (OSError, KeyError):  # it has been killed
+            return False
         with open(f"/proc/{self.pid}/mem", "r+b", buffering=0) as memory:
             memory.seek(entry)
             original = memory.read(1)
@@ -194,7 +197,7 @@ def _become(path: str, arguments: list[str], gate: tuple[int, int] | None, repor
 def _entry_point(pid: int) -> int:
     """The address of a program's first instruction, out of its auxiliary vector (getauxval(3), AT_ENTRY)."""
     with open(f"/proc/{pid}/auxv", "rb") as file:
-        return dict(struct.iter_unpack("=QQ", file.read()))[_AT_ENTRY]
+        return int(dict(struct.iter_unpack("=QQ", file.read()))[_AT_ENTRY])
 
 
 def find_program(name: str) -> str:

@@ -24,7 +24,6 @@ from pytrace.runtime.bpf_object import BpfObject
 from pytrace.runtime.ehframe import FrameError, rows_of
 from pytrace.runtime.elf import ElfFile
 from pytrace.runtime.process import ProcessError
-from pytrace.runtime.symbols import _vdso as vdso
 
 _ARRAY, _INNER_MAP = 2, 1 << 12  # BPF_MAP_TYPE_ARRAY, BPF_F_INNER_MAP (Linux 5.10): inner arrays may differ in size
 _MAPPING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ..x. ([0-9a-f]+) \S+ \d+ *(.*)$", re.MULTILINE)
@@ -159,7 +158,7 @@ class Unwinder:
             return True
         if self._lib.bpf_map_lookup_elem(process.fd, bytes(4), head) < 0:
             return False
-        missed = struct.unpack_from("<Q", head, 8)[0]
+        missed = int.from_bytes(head.raw[8:16], "little")
         found, process.missed = missed != process.missed, missed
         return found
 
@@ -168,7 +167,8 @@ class Unwinder:
     def _table(self, pid: int, start: int, end: int, path: str, files: dict[int, int]) -> Table | None:
         """The table of a mapped file, made if it is new; None if it has no unwind information."""
         if path == _VDSO:
-            return self._made((0, 0, 0), path, vdso(), files)
+            # the same in all processes, but no file
+            return self._made((0, 0, 0), path, _memory(pid, start, end), files)
         # the mapping itself is the right file even if that was replaced or deleted
         for place in (f"/proc/{pid}/map_files/{start:x}-{end:x}", f"/proc/{pid}/root{path}"):
             try:
@@ -178,9 +178,7 @@ class Unwinder:
             return self._made((status.st_dev, status.st_ino, status.st_mtime_ns), place, None, files)
         return None
 
-    def _made(
-        self, key: tuple[int, int, int], path: str, data: bytes | None, files: dict[int, int]
-    ) -> Table | None:
+    def _made(self, key: tuple[int, int, int], path: str, data: bytes | None, files: dict[int, int]) -> Table | None:
         if key not in self._tables:
             number = sum(table is not None for table in self._tables.values())
             self._tables[key] = None
@@ -249,3 +247,13 @@ def _program_of(pid: int) -> str:
         return os.readlink(f"/proc/{pid}/exe")
     except OSError:
         return ""
+
+
+def _memory(pid: int, start: int, end: int) -> bytes:
+    """Some of a process's memory; empty if that cannot be read."""
+    try:
+        with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+            memory.seek(start)
+            return memory.read(end - start)
+    except OSError:
+        return b""

@@ -36,8 +36,7 @@ def compiled(folder: Path, *flags: str) -> str:
     path = str(folder / "pytrace_stacks")
     (folder / "relay.c").write_text(LIBRARY)
     subprocess.run(["gcc", "-w", *flags, "-o", path, HERE / "stacks.c"], check=True)
-    library = ["gcc", *flags, "-shared", "-fPIC", "-o", f"{path}.so", folder / "relay.c"]
-    subprocess.run(library, check=True)
+    subprocess.run(["gcc", *flags, "-shared", "-fPIC", "-o", f"{path}.so", folder / "relay.c"], check=True)
     return path
 
 
@@ -183,19 +182,33 @@ def test_the_same_as_frame_pointers(with_pointers: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "probe",
-    ["usdt:{app}:stacks:quiet", "tracepoint:syscalls:sys_enter_getppid", "rawtracepoint:sys_enter", "uretprobe:{app}:quiet"],
+    [
+        "usdt:{app}:stacks:quiet",
+        "tracepoint:syscalls:sys_enter_getsid",
+        "rawtracepoint:sys_enter",
+        "uretprobe:{app}:quiet",
+    ],
 )
 @tag("fn.dw_ustack", "stack.dwarf")
 def test_probes(app: str, probe: str, tmp_path: Path) -> None:
     """With the registers of the probe, and with those that the process entered the kernel with."""
     probe = probe.format(app=app)
-    filtered = "if (pid != cpid || args.id != 110) { return; }" if probe.startswith("raw") else ""
+    filtered = "if (pid != cpid || args.id != 124) { return; }" if probe.startswith("raw") else ""
     program = f'{probe} {{ {filtered} if (pid == cpid) {{ printf("%s|\\n", dw_ustack); }} }}'
     (stack,) = shown(program, 1, f"{app} quiet {tmp_path / 'out'}")
     own = ["quiet", "third", "second", "first", "main", "_start"]
     if probe.startswith("uretprobe"):
         del own[0]
     assert [name for name in functions(stack) if name in own] == own
+
+
+@tag("fn.dw_ustack")
+def test_the_first_instruction(app: str, tmp_path: Path) -> None:
+    """Where pytrace would have put a breakpoint of its own, to see the libraries when they are mapped."""
+    program = f"""uprobe:{app}:_start {{ printf("%s|\\n", dw_ustack); }}
+        uprobe:{app}:leaf {{ printf("%s|\\n", dw_ustack(4)); }}"""
+    found = shown(program, 2, f"{app} calls {tmp_path / 'out'}")
+    assert [functions(stack) for stack in found] == [["_start"], CHAINS["calls"][:4]]
 
 
 @tag("fn.dw_ustack")
@@ -214,11 +227,20 @@ def test_samples(app: str, tmp_path: Path) -> None:
 @pytest.mark.vm
 @tag("fn.dw_ustack")
 def test_kernel_functions(app: str, tmp_path: Path) -> None:
-    for probe in ("kprobe:__x64_sys_getppid", "fentry:__x64_sys_getppid"):
-        program = f'{probe} /pid == cpid/ {{ printf("%s|\\n", dw_ustack); }}'
-        (stack,) = shown(program, 1, f"{app} quiet {tmp_path / 'out'}")
-        own = ["quiet", "third", "second", "first", "main", "_start"]
-        assert [name for name in functions(stack) if name in own] == own
+    """And the other kinds again, because kernels differ in what they accept of a program."""
+    places = ["kprobe:__x64_sys_getsid", "kretprobe:__x64_sys_getsid", "fentry:__x64_sys_getsid", f"usdt:{app}:stacks:quiet",
+              "tracepoint:syscalls:sys_enter_getsid"]  # fmt: skip
+    program = "".join(f'{place} /pid == cpid/ {{ printf("%s|\\n", dw_ustack); }}\n' for place in places)
+    found = shown(program, len(places), f"{app} quiet {tmp_path / 'out'}")
+    own = ["quiet", "third", "second", "first", "main", "_start"]
+    assert [[name for name in functions(stack) if name in own] for stack in found] == [own] * len(places)
+    samples = run(
+        f"{ENABLED}profile:hz:99 {{ @[dw_ustack] = count(); @n += 1; if (@n == 10) {{ exit(); }} }}",
+        command=f"{app} spin {tmp_path / 'out'}",
+    )
+    own[0] = "spin"
+    spinning = [functions(list(key)) for key in samples.maps["@"]]
+    assert own in [[name for name in stack if name in own] for stack in spinning]
 
 
 # ---------------------------------------------------------------- which processes
@@ -270,7 +292,7 @@ def test_libraries_that_are_loaded_later(app: str, tmp_path: Path) -> None:
 
 @tag("stack.dwarf")
 def test_an_unknown_place_ends_the_stack(app: str, tmp_path: Path, run: Runner) -> None:
-    program = f'{ENABLED}uprobe:{app}:leaf {{ print(dw_ustack); exit(); }}'
+    program = f"{ENABLED}uprobe:{app}:leaf {{ print(dw_ustack); exit(); }}"
     result = run("-q", "-e", program, "-c", f"{app} loaded {tmp_path / 'out'} {app}.so")
     assert re.fullmatch(r"\n        leaf\+0\n        \S+\n        <unwind failure>\n\n+", result.stdout)
 

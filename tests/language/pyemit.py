@@ -160,7 +160,6 @@ class PythonEmit:
             if stop is not None and stop.raw:
                 return
 
-
     def loop(self, count: int, carried: Sequence[Value | Slot], body: Callable[[Value, Any], Value]) -> None:
         self.repeat(count, lambda index: body(index, carried))
 

@@ -54,7 +54,7 @@ def functions(path: str | Path) -> Iterator[tuple[int, int, list[Known]]]:
         head = re.search(r"FDE .*pc=([0-9a-f]+)\.\.([0-9a-f]+)", block)
         if not head:
             continue
-        lines = block[head.end() :].strip().splitlines()
+        lines = re.sub(r" \(\w+\)", "", block[head.end() :]).strip().splitlines()  # `r5 (rdi)`
         known = []
         for line in lines[1:]:
             cells = dict(zip(lines[0].split(), line.split(), strict=True))
@@ -68,6 +68,8 @@ def expected(frame: str, rbp: str, returns: str) -> int | None:
         return rule(Kind.END)
     if frame == "exp" or returns == "exp":
         return None
+    if returns != "c-8":
+        return rule(Kind.NONE)
     register, offset = re.fullmatch(r"(\w+)([+-]\d+)", frame).groups()  # type: ignore[union-attr]
     saved = 0 if rbp == "u" else int(rbp.removeprefix("c")) if rbp.startswith("c") else RBP_LOST
     kinds = {"rsp": Kind.RSP, "rbp": Kind.RBP}
@@ -80,7 +82,7 @@ def test_every_place_of_every_function(path: Path) -> None:
     table, places, untold = Table(path), 0, list[Kind]()
     spans = list(functions(path))
     starts = {start for start, _, _ in spans}
-    for start, end, known in spans:
+    for _, end, known in spans:
         for number, (address, *words) in enumerate(known):
             until = known[number + 1][0] if number + 1 < len(known) else end
             wanted = expected(*words)

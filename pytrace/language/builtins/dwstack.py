@@ -156,9 +156,7 @@ def step(emit: Emit, state: Slot, process: Value) -> None:
     emit.row(process, emit.integer(0), size, search_mapping)
 
 
-def search(
-    emit: Emit, table: Value, within: tuple[Value, Value], key: Value, size: int, steps: int
-) -> Value:
+def search(emit: Emit, table: Value, within: tuple[Value, Value], key: Value, size: int, steps: int) -> Value:
     """The number of the last row whose first word is not above the key, of the rows from a first one on, of which
     there is at least one; it is the first row also if that is above."""
     low, left = emit.scratch(8), emit.scratch(8)
@@ -243,7 +241,11 @@ def called(emit: Emit, state: Slot, word: Value, kind: Value) -> None:
     offset = emit.select(emit.compare("==", kind, emit.integer(PLT)), linkage, offset)
     frame, address = emit.scratch(8), emit.scratch(8)
     emit.store(frame, 0, emit.arith("+", emit.select(by_bp, bp, sp), offset))
-    emit.when(in_memory, lambda: read_word(emit, frame, emit.load(frame, 0, UINT64)))
+
+    def fetch() -> None:
+        read_word(emit, frame, emit.load(frame, 0, UINT64))
+
+    emit.when(in_memory, fetch)
     top = emit.load(frame, 0, UINT64)
 
     def restore() -> None:
