@@ -212,6 +212,19 @@ def test_the_first_instruction(app: str, tmp_path: Path) -> None:
 
 
 @tag("fn.dw_ustack")
+def test_return_probes_on_the_way(app: str, tmp_path: Path) -> None:
+    """They replace return addresses on the stack; what is shown is where the functions will return to."""
+    quiet = f"uretprobe:{app}:second, uretprobe:{app}:first, uretprobe:{app}:third {{ @ = 1; }} uretprobe:{app}:second {{ @ = 2; }}"
+    program = f'uprobe:{app}:leaf {{ printf("%s|\\n", dw_ustack(raw)); }}'
+    path = tmp_path / "out"
+    (found,) = shown(f"{program} {quiet}", 1, f"{app} calls {path}")
+    (without,) = shown(program, 1, f"{app} calls {path}")
+    assert [int(a, 16) & 0xFFF for a in found] == [int(a, 16) & 0xFFF for a in without]
+    assert len(found) == len(without)
+    assert FAILURE not in found
+
+
+@tag("fn.dw_ustack")
 def test_samples(app: str, tmp_path: Path) -> None:
     """Wherever a sample finds the program, in the kernel's own shared object too, its stack is whole."""
     program = f"{ENABLED}profile:hz:499 {{ @[dw_ustack] = count(); @n += 1; if (@n == 60) {{ exit(); }} }}"

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from pytrace.grammar.data import dataclass
 from pytrace.grammar.plan import TABLES, UNWIND_FILES, UNWIND_PROCESSES
 from pytrace.grammar.spec import CallSite, Emit, Slot, Value, feature
-from pytrace.grammar.types import UINT32, UINT64, Int, Space, Stack, Type, size_of
+from pytrace.grammar.types import UINT32, UINT64, Int, Space, Stack, Struct, Type, size_of
 from pytrace.language.builtins.stacks import StackBuiltin
 from pytrace.language.builtins.task import current_id
 from pytrace.language.probes.common import REGISTERS
@@ -21,8 +22,9 @@ from pytrace.language.unstable import check_unstable
 
 # The words of the walk's state. RETURNED is 1 if the address is one to return to: it is that of the instruction
 # behind a call, which may be in another function already, so what counts is the byte before it.
-IP, SP, BP, RETURNED, COUNT, GO_ON, FAILED = range(0, 56, 8)
-STATE = 56
+# PENDING is the kernel's note of the next return address that it has replaced (see `replaced_addresses`).
+IP, SP, BP, RETURNED, COUNT, GO_ON, FAILED, PENDING = range(0, 64, 8)
+STATE = 64
 START = ((IP, "ip"), (SP, "sp"), (BP, "bp"))
 
 # Kinds of rule and what else is in one (runtime/ehframe.py, `rule`).
@@ -31,6 +33,9 @@ KIND, SAVED = 7, 0xFFF8
 RBP_LOST = -0x8000
 SIGNAL_REGISTERS, SIGNAL_SIZE = 120, 56  # from the saved rbp to rip, in struct sigcontext_64
 SIGNAL_SP, SIGNAL_IP = 40, 48
+
+# A function has at most as many pending uretprobes as this (MAX_URETPROBE_DEPTH, include/linux/uprobes.h).
+MOST_PENDING = 64
 
 # steps of a search are enough for 2 to that power of rows
 MAPPING_STEPS, ROW_STEPS = 14, 26
@@ -86,6 +91,9 @@ class DwUstack(StackBuiltin):
     def _walk(self, emit: Emit, site: CallSite, process: Value, total: Slot, frames: Slot) -> None:
         state = emit.scratch(STATE, shared=True)
         start(emit, site, state)
+        pending = replaced_addresses(site)
+        if pending is not None:
+            first_pending(emit, state, pending)
         limit = frames.size // 8
 
         def body(index: Value, carried: Sequence[Value | Slot]) -> Value:
@@ -98,6 +106,11 @@ class DwUstack(StackBuiltin):
             emit.store(state, COUNT, following)
             emit.store(state, GO_ON, emit.integer(0))
             emit.when(emit.compare("<", following, emit.integer(limit)), lambda: step(emit, state, process))
+            if pending is not None:
+                replaced = emit.arith(
+                    "&", emit.load(state, GO_ON, UINT64), emit.truth(emit.load(state, PENDING, UINT64))
+                )
+                emit.when(emit.truth(replaced), lambda: original_address(emit, state, pending))
             return emit.compare("==", emit.load(state, GO_ON, UINT64), emit.integer(0))
 
         emit.loop(limit, (state, frames, process), body)
@@ -283,3 +296,74 @@ def go_on(emit: Emit, state: Slot, address: Value, returned: bool) -> None:
     emit.store(state, RETURNED, emit.integer(int(returned)))
     emit.store(state, FAILED, emit.integer(0))
     emit.store(state, GO_ON, emit.convert(emit.truth(address), UINT64))
+
+
+# ---------------------------------------------------------------- uretprobes
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Where the kernel keeps the return addresses that uretprobes have replaced, as offsets in its structs.
+
+    `task` and `first` lead from the task to the newest `struct return_instance` (include/linux/uprobes.h); that has the
+    `next` one, the address on the `stack` of what was replaced, and the `original` address.
+    """
+
+    task: int
+    first: int
+    next: int
+    stack: int
+    original: int
+
+
+def replaced_addresses(site: CallSite) -> Pending | None:
+    """The offsets, if the kernel has uretprobes."""
+    host, found = site.context.host, []
+    for struct, member in (
+        ("task_struct", "utask"), ("uprobe_task", "return_instances"), ("return_instance", "next"),
+        ("return_instance", "stack"), ("return_instance", "orig_ret_vaddr"),
+    ):  # fmt: skip
+        kind = host.find_type(struct, "struct")
+        members = host.members(kind) if isinstance(kind, Struct) else ()
+        offsets = [m.offset for m in members if m.name == member]
+        if not offsets:
+            return None
+        found.append(offsets[0])
+    return Pending(*found)
+
+
+def first_pending(emit: Emit, state: Slot, pending: Pending) -> None:
+    """Note the newest replaced address of the current task."""
+    word = emit.scratch(8)
+    place = emit.arith("+", emit.helper("get_current_task"), emit.integer(pending.task))
+    emit.read(word, 8, place, Space.KERNEL)
+
+    def newest() -> None:
+        place = emit.arith("+", emit.load(word, 0, UINT64), emit.integer(pending.first))
+        emit.read(word, 8, place, Space.KERNEL)
+
+    emit.when(emit.truth(emit.load(word, 0, UINT64)), newest)
+    emit.store(state, PENDING, emit.load(word, 0, UINT64))
+
+
+def original_address(emit: Emit, state: Slot, pending: Pending) -> None:
+    """If a uretprobe has replaced the return address just found, put the original one into the state."""
+    place = emit.arith("-", emit.load(state, SP, UINT64), emit.integer(8))
+    size = max(pending.next, pending.stack, pending.original) + 8
+    noted, at = emit.scratch(size, zero=False), emit.scratch(8)
+    emit.store(at, 0, emit.load(state, PENDING, UINT64))
+
+    def look(_: Value) -> Value:
+        emit.read(noted, size, emit.load(at, 0, UINT64), Space.KERNEL)
+        following = emit.load(noted, pending.next, UINT64)
+        same = emit.compare("==", emit.load(noted, pending.stack, UINT64), place)
+
+        def found() -> None:
+            emit.store(state, IP, emit.load(noted, pending.original, UINT64))
+            emit.store(state, PENDING, following)
+
+        emit.when(same, found)
+        emit.store(at, 0, following)
+        return emit.arith("|", same, emit.compare("==", following, emit.integer(0)))
+
+    emit.repeat(MOST_PENDING, look)
