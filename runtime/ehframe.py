@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import IntEnum
 
 from pytrace.grammar.data import dataclass
@@ -109,27 +110,29 @@ class _Common:
 
 
 class FrameError(Exception):
-    """The section says something that the formats do not have."""
+    """A part of the section says something that the formats do not have, or that is not known here."""
 
 
 def rows_of(file: ElfFile) -> list[int]:
-    """The rows of a file, sorted; empty if it has no unwind information. Raises FrameError."""
+    """The rows of a file, sorted; empty if it has no unwind information. Functions whose part of it is damaged have no
+    rule."""
     low = min((segment.address for segment in file.segments), default=0)
-    try:
-        for name in (".eh_frame", ".debug_frame"):
-            section = file.section(name)
-            data = file.contents(section) if section is not None else b""
-            if section is not None and data:
-                return Frames(_inflated(data), section.address, name == ".eh_frame").rows(low)
-    except (struct.error, IndexError, zlib.error) as error:
-        raise FrameError(f"{file.path}: the unwind information ends too early") from error
+    for name in (".eh_frame", ".debug_frame"):
+        section = file.section(name)
+        data = file.contents(section) if section is not None else b""
+        if section is not None and data:
+            return Frames(_inflated(data), section.address, name == ".eh_frame").rows(low)
     return []
 
 
 def _inflated(data: bytes) -> bytes:
     """The section's bytes; a compressed one (struct Elf64_Chdr) starts with what is no length of an entry."""
-    compressed = len(data) > 24 and struct.unpack_from("<II", data) == (1, 0)  # ELFCOMPRESS_ZLIB
-    return zlib.decompress(data[24:]) if compressed else data
+    if len(data) > 24 and struct.unpack_from("<II", data) == (1, 0):  # ELFCOMPRESS_ZLIB
+        try:
+            return zlib.decompress(data[24:])
+        except zlib.error:
+            return b""
+    return data
 
 
 class Frames:
@@ -148,21 +151,25 @@ class Frames:
         """All rows, places counted from `low`."""
         found: list[int] = []
         for at, end, common_at in self._entries():
-            common = self._common(common_at)
-            start, at = self._pointer(at, common.encoding)
-            length, at = self._pointer(at, common.encoding & 0x0F)
-            if not length or not low <= start < start + length <= low + 0xFFFFFFFF:
-                continue  # a function that the linker has thrown out
-            if common.augmented:
-                size, at = self._unsigned(at)
-                at += size
-            base = start - low
-            for distance, number in self._program(common_at, common, self._data[at:end], start):
-                if distance < length:
-                    found.append(base + distance << 32 | number)
-            found.append(base + length << 32 | _NO_RULE)
+            with suppress(FrameError, IndexError, ValueError):  # damaged
+                found += self._function(at, end, common_at, low)
         found.sort()
         return _joined(found)
+
+    def _function(self, at: int, end: int, common_at: int, low: int) -> list[int]:
+        """The rows of one function, and that behind it."""
+        common = self._common(common_at)
+        start, at = self._pointer(at, common.encoding)
+        length, at = self._pointer(at, common.encoding & 0x0F)
+        if not length or not low <= start < start + length <= low + 0xFFFFFFFF:
+            return []  # the linker has thrown it out
+        if common.augmented:
+            size, at = self._unsigned(at)
+            at += size
+        base = start - low
+        program = self._program(common_at, common, self._data[at:end], start)
+        rows = [base + distance << 32 | number for distance, number in program if distance < length]
+        return [*rows, base + length << 32 | _NO_RULE]
 
     def _entries(self) -> Iterator[tuple[int, int, int]]:
         """Each FDE: where its fields start and end, and where its CIE is."""

@@ -15,13 +15,14 @@ import struct
 import time
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.host import HostError
 from pytrace.grammar.plan import TABLES, UNWIND_FILES, UNWIND_PROCESSES
 from pytrace.runtime import libbpf
 from pytrace.runtime.bpf_object import BpfObject
-from pytrace.runtime.ehframe import FrameError, rows_of
+from pytrace.runtime.ehframe import rows_of
 from pytrace.runtime.elf import ElfFile
 from pytrace.runtime.process import ProcessError
 
@@ -183,11 +184,8 @@ class Unwinder:
             number = sum(table is not None for table in self._tables.values())
             self._tables[key] = None
             if number < self._most_files:
-                try:
-                    with ElfFile(path, data) as file:
-                        self._tables[key] = self._read(file, number, files)
-                except (HostError, FrameError):
-                    pass
+                with suppress(HostError), ElfFile(path, data) as file:  # or it is no ELF file
+                    self._tables[key] = self._read(file, number, files)
         return self._tables[key]
 
     def _read(self, file: ElfFile, number: int, files: dict[int, int]) -> Table | None:
