@@ -36,7 +36,9 @@ def compiled(folder: Path, *flags: str) -> str:
     path = str(folder / "pytrace_stacks")
     (folder / "relay.c").write_text(LIBRARY)
     subprocess.run(["gcc", "-w", *flags, "-o", path, HERE / "stacks.c"], check=True)
-    subprocess.run(["gcc", *flags, "-shared", "-fPIC", "-o", f"{path}.so", folder / "relay.c"], check=True)
+    subprocess.run(
+        ["gcc", "-O2", "-shared", "-fPIC", "-fomit-frame-pointer", "-o", f"{path}.so", folder / "relay.c"], check=True
+    )
     return path
 
 
@@ -118,6 +120,16 @@ def test_the_whole_chain(app: str, mode: str, tmp_path: Path) -> None:
     (truth,) = written(path)
     assert raw[1:] == truth
     assert len(raw) == len(named)
+
+
+@pytest.mark.parametrize("flags", ["-no-pie", "-static -no-pie", "-static-pie", "-Wl,-z,noseparate-code", "-O0"])
+@tag("stack.dwarf")
+def test_ways_to_build_it(flags: str, tmp_path: Path) -> None:
+    """Where its segments lie, in the file and in memory, differs."""
+    built, path = compiled(tmp_path, "-O2", "-fomit-frame-pointer", *flags.split()), tmp_path / "out"
+    (raw,) = shown(f'uprobe:{built}:leaf {{ printf("%s|\\n", dw_ustack(raw)); }}', 1, f"{built} sorted {path}")
+    (truth,) = written(path)
+    assert raw[1:] == truth
 
 
 @tag("fn.dw_ustack")

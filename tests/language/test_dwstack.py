@@ -19,6 +19,7 @@ from pytrace.language.probes.common import REGISTERS
 from pytrace.language.text import UNWIND_FAILURE
 from pytrace.runtime import ehframe
 from pytrace.runtime.ehframe import RBP_LOST, Kind, rule
+from tests.fakehost import FEATURES, FakeHost
 from tests.language.checking import check
 from tests.language.pyemit import Memory, PythonEmit
 
@@ -275,6 +276,13 @@ def test_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dwstack, "MACHINE", "aarch64")
     message = "dw_ustack is not available in this build (requires x86_64 and LLVM >= 21)"
     assert check("profile:hz:99 { print(dw_ustack); }").errors == [message]
+
+
+@tag("err.feature")
+def test_old_kernels() -> None:
+    old = FakeHost(features=set(FEATURES) - {"bpf_loop"})
+    checked = check("profile:hz:99 { print(dw_ustack); }", host=old)
+    assert checked.errors == ["dw_ustack needs the kernel's helper bpf_loop, which is missing here"]
 
 
 @tag("fn.dw_ustack")
