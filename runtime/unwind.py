@@ -125,7 +125,7 @@ class Unwinder:
                 continue
             process.text, process.program, process.pause, process.missed = text, program, _SOONEST, 0
             rows = self._mapping_rows(process, files)
-            if rows:
+            if rows or process.fd >= 0:  # those of the program that it executed before are of no use any more
                 head = struct.pack("<QQQQ", len(rows), 0, 0, 0)
                 arrays[process.pid] = self._replace(process, head + b"".join(rows))
         # a map of maps waits for a grace period at every call (kernel/bpf/syscall.c, maybe_wait_bpf_programs)

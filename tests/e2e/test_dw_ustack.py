@@ -316,6 +316,23 @@ def test_libraries_that_are_loaded_later(app: str, tmp_path: Path) -> None:
 
 
 @tag("stack.dwarf")
+def test_a_program_that_executes_another(app: str, tmp_path: Path) -> None:
+    """The tables of the first one are of no use then."""
+    script, built = tmp_path / "script", compiled(tmp_path, "-O2", "-fomit-frame-pointer", "-no-pie")
+    script.write_text(f"#!/bin/sh\nexec {built} loaded {tmp_path / 'out'} {app}.so\n")
+    script.chmod(0o755)
+    program = f'{ENABLED}uprobe:{built}:leaf {{ printf("%s|\\n", dw_ustack); }}'
+    deadline = time.monotonic() + 20 * SLOWDOWN
+    with trace(program, command=str(script)) as t:
+        for output in t.events():
+            (stack,) = stacks(output.text)
+            if [name for name in functions(stack) if name in RELAYED] == RELAYED:
+                return
+            assert FAILURE in stack
+            assert time.monotonic() < deadline
+
+
+@tag("stack.dwarf")
 def test_an_unknown_place_ends_the_stack(app: str, tmp_path: Path, run: Runner) -> None:
     program = f"{ENABLED}uprobe:{app}:leaf {{ print(dw_ustack); exit(); }}"
     result = run("-q", "-e", program, "-c", f"{app} loaded {tmp_path / 'out'} {app}.so")
