@@ -72,9 +72,9 @@ def rule_parts(number: Rule) -> tuple[Kind, int, int]:
 
 # ---------------------------------------------------------------- the state that instructions change
 
-# special values of State.register
+# registers of a `_State` that are none
 _IS_PLT, _IN_MEMORY_RSP, _IN_MEMORY_RBP, _UNKNOWN = -1, -2, -3, -4
-# values of State.returns: where the return address is
+# where the return address of a `_State` is
 _BELOW_FRAME, _NOWHERE, _IN_SIGNAL_FRAME, _ELSEWHERE = range(4)
 _SIGNAL_STATE = (_IN_MEMORY_RSP, SIGNAL_RSP, SIGNAL_RBP, True, _IN_SIGNAL_FRAME)
 
