@@ -7,7 +7,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from pytrace.codegen.frame import I64, PTR, Frame
+from pytrace.codegen.frame import I32, I64, PTR, Frame
 from pytrace.codegen.maptable import MapTable
 from pytrace.grammar.config import Config
 from pytrace.grammar.emit import Slot, Value
@@ -207,9 +207,10 @@ class Emitter:
 
     # ---- memory
 
-    def scratch(self, size: int, zero: bool = True) -> Slot:
+    def scratch(self, size: int, zero: bool = True, shared: bool = False) -> Slot:
         """See Emit."""
-        return self.frame.memory(size, zero)
+        # the verifier would follow what is on the stack through every round of a loop
+        return Slot(self.frame.scratch_memory(size), size) if shared else self.frame.memory(size, zero)
 
     def slot(self, value: Value) -> Slot:
         """See Emit."""
@@ -247,6 +248,15 @@ class Emitter:
         else:
             step = min(self.alignment(value), aligned(slot.align, offset))
             self.frame.copy_bytes(pointer, value.raw, size, step)
+
+    def store_word(self, slot: Slot, index: Value, value: Value) -> None:
+        """See Emit."""
+        number = self.frame.opaque(index.raw, I64)  # so that the verifier sees that what is used is what was compared
+
+        def put() -> None:
+            self.builder.store(value.raw, self.frame.offset(slot.raw, self.builder.shl(number, ir.Constant(I64, 3))))
+
+        self.when(self.compare("<", Value(UINT64, number), self.integer(slot.size // 8)), put)
 
     def alignment(self, value: Value) -> int:
         """The widest access that is aligned for the bytes of a value."""
@@ -318,6 +328,12 @@ class Emitter:
         self.builder.store(self.builder.add(now, ir.Constant(I64, 1)), index)
         self.frame.goto(head)
         self.builder.position_at_end(done)
+
+    def loop(
+        self, count: int, carried: Sequence[Value | Slot], body: Callable[[Value, Sequence[Value | Slot]], Value]
+    ) -> None:
+        """See Emit; the translation of loops gives it its meaning."""
+        raise NotImplementedError
 
     def finish(self) -> None:
         """See Emit."""
@@ -438,6 +454,24 @@ class Emitter:
     def not_null(self, pointer: Any) -> Value:
         """Whether an LLVM pointer is not null."""
         return self.truth(Value(UINT64, self.builder.ptrtoint(pointer, I64)))
+
+    # ---- tables that user space fills
+
+    def table(self, name: str, key: Value) -> Value:
+        """See Emit."""
+        entry = self.frame.call_pointer("map_lookup_elem", self.maps.tables(name), self._short_key(key))
+        return Value(UINT64, self.builder.ptrtoint(entry, I64))
+
+    def row(self, table: Value, index: Value, size: int, then: Callable[[Slot], None]) -> None:
+        """See Emit."""
+        array = self.builder.inttoptr(table.raw, PTR)
+        entry = self.frame.call_pointer("map_lookup_elem", array, self._short_key(index))
+        self.when(self.not_null(entry), lambda: then(Slot(entry, size)))
+
+    def _short_key(self, key: Value) -> Any:
+        place = self.frame.alloca(I32, 4)
+        self.builder.store(self.frame.i32(key.raw), place)
+        return place
 
     # ---- events
 

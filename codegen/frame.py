@@ -190,11 +190,11 @@ class Frame:
             pointer = self.opaque(pointer)
         return self.builder.gep(pointer, [offset], source_etype=I8)
 
-    def opaque(self, pointer: Any) -> Any:
-        """A pointer of which LLVM knows nothing: it turns additions to an aligned place on the stack into
-        bitwise operations, which the verifier does not allow on pointers."""
-        kind = ir.FunctionType(PTR, [PTR])
-        return self.builder.asm(kind, "", "=r,0", [pointer], False)
+    def opaque(self, value: Any, type: ir.Type = PTR) -> Any:
+        """A pointer, or number, of which LLVM knows nothing: it turns additions to an aligned place on the stack
+        into bitwise operations, which the verifier does not allow on pointers."""
+        kind = ir.FunctionType(type, [type])
+        return self.builder.asm(kind, "", "=r,0", [value], False)
 
     def number_of(self, pointer: Any) -> Any:
         """A pointer as a number that may be calculated with: the verifier forgets what it is on the way

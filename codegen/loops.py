@@ -7,7 +7,7 @@ body shares with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -149,6 +149,38 @@ class LoopGenerator(ExpressionGenerator):
         place = Slot(source, size_of(kind))
         self.store(slot, offset, self.load(place, 0, kind) if is_scalar(kind) else self.at(place, kind))
 
+    def loop(
+        self, count: int, carried: Sequence[Value | Slot], body: Callable[[Value, Sequence[Value | Slot]], Value]
+    ) -> None:
+        """See Emit: the helper `loop` calls the body, whose shared area holds the addresses that it needs."""
+        outer = self.frame
+        area = Area(outer, outer.alloca(ir.ArrayType(I64, VARIABLES + len(carried))), ())
+        outer.stack_used += WORD * (VARIABLES + len(carried))
+        area.put(CONTEXT, self.builder.load(outer.context_slot_, typ=PTR))
+        area.put(SCRATCH, self.builder.load(outer.scratch_slot, typ=PTR))
+        for word, item in enumerate(carried, VARIABLES):
+            area.put(word, item.raw)
+        function = self._callback_function((I64, PTR), ("index", "ctx"))
+        inner = Frame(function, outer.debug, self.maps, outer.span, outer.number, outer.on_stack)
+        inner.stack_used, inner.scratch_used = outer.stack_used, outer.scratch_used
+        self.frame = inner
+        view = Area(inner, function.args[-1], ())
+        self.open_area(view)
+        inside = [
+            Slot(view.pointer(word), item.size, item.align) if isinstance(item, Slot)
+            else Value(item.type, view.number(word))
+            for word, item in enumerate(carried, VARIABLES)
+        ]  # fmt: skip
+        stop = body(Value(UINT64, function.args[0]), inside)
+        self.builder.store(stop.raw, inner.result)
+        inner.goto(inner.leave)
+        self.builder.position_at_end(inner.exit)
+        self.leave(1)
+        inner.finish_callback()
+        outer.scratch_peak = max(outer.scratch_peak, inner.scratch_peak)
+        self.frame = outer
+        self.frame.call("loop", outer.i32(count), function, area.raw, ir.Constant(I64, 0))
+
     # ---- the shared area
 
     def make_area(self, node: For) -> Area:
@@ -185,13 +217,7 @@ class LoopGenerator(ExpressionGenerator):
         self, node: For, area: Area, parameters: tuple[ir.Type, ...], names: tuple[str, ...], first: Any
     ) -> ir.Function:
         """The body as a function; it returns 1 to stop the loop. `first` sets the loop variable."""
-        module = self.frame.function.module
-        name = f"{self.frame.function.name}_loop_{len(module.functions)}"
-        function = ir.Function(module, ir.FunctionType(I64, parameters), name)
-        function.linkage = "internal"
-        function.attributes.add("noinline")
-        for argument, word in zip(function.args, names, strict=True):
-            argument.name = word
+        function = self._callback_function(parameters, names)
         outer, storages, loops = self.frame, self.storages, self.loops
         inner = Frame(function, outer.debug, self.maps, node.span, outer.number, outer.on_stack)
         inner.stack_used, inner.scratch_used = outer.stack_used, outer.scratch_used
@@ -210,6 +236,16 @@ class LoopGenerator(ExpressionGenerator):
         self.close(view)
         outer.scratch_peak = max(outer.scratch_peak, inner.scratch_peak)
         self.frame, self.storages, self.loops = outer, storages, loops
+        return function
+
+    def _callback_function(self, parameters: tuple[ir.Type, ...], names: tuple[str, ...]) -> ir.Function:
+        module = self.frame.function.module
+        name = f"{self.frame.function.name}_loop_{len(module.functions)}"
+        function = ir.Function(module, ir.FunctionType(I64, parameters), name)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        for argument, word in zip(function.args, names, strict=True):
+            argument.name = word
         return function
 
     def leave(self, result: int) -> None:

@@ -8,7 +8,7 @@ from llvmlite import ir
 
 from pytrace.codegen.debuginfo import DebugInfo
 from pytrace.grammar.layout import Layout, layout_of
-from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, LOST, REFUSED, RING, MapSpec, PlanBuilder
+from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, LOST, REFUSED, RING, TABLES, MapSpec, PlanBuilder
 from pytrace.grammar.spec import Registry
 from pytrace.grammar.types import INT64, UINT32, UINT64, Aggregate, Type, round_up, size_of
 from pytrace.grammar.typing import MapInfo, TypedProgram
@@ -21,6 +21,8 @@ KINDS = {
     "percpu_array": 6,
     "lru_hash": 9,
     "lru_percpu_hash": 10,
+    "array_of_maps": 12,
+    "hash_of_maps": 13,
     "ringbuf": 27,
 }
 
@@ -116,6 +118,11 @@ class MapTable:
             variable.align = 8
             self._constants[data] = variable
         return self._constants[data]
+
+    def tables(self, name: str) -> Any:
+        """A map of arrays that the runtime makes (`plan.TABLES`)."""
+        kind = TABLES[name]
+        return self._internal(name, kind.kind, 4, 4, kind.max_entries)
 
     def scratch(self, size: int) -> Any:
         """Scratch memory: one entry for each program that needs some, which this adds."""

@@ -85,8 +85,8 @@ class Emit(Protocol):
         ...
 
     # ---- memory
-    def scratch(self, size: int, zero: bool = True) -> Slot:
-        """New memory of this program, 8-byte aligned."""
+    def scratch(self, size: int, zero: bool = True, shared: bool = False) -> Slot:
+        """New memory of this program, 8-byte aligned; `shared` if the body of a `loop` is to change it."""
         ...
 
     def slot(self, value: Value) -> Slot:
@@ -109,6 +109,10 @@ class Emit(Protocol):
         """Put a value of any type into memory, in the size of its type."""
         ...
 
+    def store_word(self, slot: Slot, index: Value, value: Value) -> None:
+        """Put 64 bits into memory as its word of that number; what lies beyond its end is not stored."""
+        ...
+
     def copy(self, to: Slot, source: Slot, size: int) -> None:
         """Copy bytes between two places in the program's memory."""
         ...
@@ -129,6 +133,16 @@ class Emit(Protocol):
     def repeat(self, count: int, body: Callable[[Value], Value | None]) -> None:
         """Run the body `count` times with the index, or until it gives a true value; the bound is known, the kernel
         unrolls nothing."""
+        ...
+
+    def loop(
+        self, count: int, carried: Sequence[Value | Slot], body: Callable[[Value, Sequence[Value | Slot]], Value]
+    ) -> None:
+        """Like `repeat`, for long bodies: the kernel looks at the body once or twice, not in every round.
+
+        The body is a function of its own. Of what is outside it sees only the index and `carried`: addresses
+        of tables, and shared memory.
+        """
         ...
 
     def finish(self) -> None:
@@ -205,6 +219,14 @@ class Emit(Protocol):
 
     def count_elements(self, map: str) -> Value:
         """The number of elements of a user map."""
+        ...
+
+    def table(self, name: str, key: Value) -> Value:
+        """The address of one of the arrays that `plan.TABLES` speaks of, 0 if there is none for the key."""
+        ...
+
+    def row(self, table: Value, index: Value, size: int, then: Callable[[Slot], None]) -> None:
+        """Make the code of `then` for a row of such an array, if it has one of that number."""
         ...
 
     # ---- events

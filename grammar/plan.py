@@ -259,6 +259,11 @@ class Plan:
         ]
 
     @property
+    def unwinds(self) -> bool:
+        """Whether programs follow user stacks by unwind tables, which the runtime has to fill."""
+        return any(m.symbol == UNWIND_PROCESSES for m in self.maps)
+
+    @property
     def probe_count(self) -> int:
         """The N of `Attached N probes`."""
         return sum(count_of(a) for p in self.programs for a in p.attach)
@@ -293,6 +298,32 @@ CONTROL = "control"  # ring buffer of control records (exit, clear, …) that fo
 GLOBAL_DATA = "globals"
 LOST = "lost"  # per-CPU array: [0] records that found the ring buffer full
 REFUSED = "refused"  # per-CPU array: updates refused because the map was full, by map number
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """A map whose values are arrays that the runtime makes and fills: `kind` of map, bytes of a row of the arrays.
+
+    The key is 4 bytes long, `max_entries` what it has unless the runtime says otherwise before the load.
+    """
+
+    kind: str
+    row: int
+    max_entries: int
+
+
+# What programs that unwind stacks need to know of processes and their files. Little-endian words of 64 bits:
+# By process id the executable mappings, in row 0 their number and how many addresses in none of them were met (programs
+# count those); then, sorted, of each its start, its end, what to subtract from an address for a place in the file, and
+# the number of the file (low half) with that of its rows (high half).
+UNWIND_PROCESSES = "unwind_processes"
+# By number of the file its rows, see runtime/ehframe.py.
+UNWIND_FILES = "unwind_files"
+
+TABLES = {
+    UNWIND_PROCESSES: Tables("hash_of_maps", 32, 64),
+    UNWIND_FILES: Tables("array_of_maps", 8, 1024),
+}
 
 
 @dataclass(slots=True)

@@ -21,9 +21,10 @@ from pytrace.options import Options
 from pytrace.runtime import clocks
 from pytrace.runtime.privileges import check_lockdown, check_privileges
 from pytrace.runtime.process import Child, Target
-from pytrace.runtime.tracer import Tracer
+from pytrace.runtime.tracer import NoTargetError, Tracer
 from pytrace.session import LiveSession
 
+NO_TARGET = "dw_ustack requires a target process. Use -p, -c, or --dwarf-pid to specify one."
 POLL_MS = 100  # how long to wait for events before looking at processes, losses and `stop`
 
 
@@ -101,21 +102,30 @@ class Trace:
 
     def _open(self) -> None:
         options = self.options
+        if self.plan.unwinds and not (options.dwarf_pids or options.pid or options.command):
+            raise NoTargetError(NO_TARGET)
         if options.pid is not None:
             self._target = Target(options.pid)
         if options.command is not None:
-            # the probes of USDT are found in what a process has mapped, so it must have got as far as its exec
-            self._child = Child.start(options.command, until_exec=self._has_semaphores())
+            # the probes of USDT are found in what a process has mapped, so it must have got as far as its exec;
+            # the libraries that stacks lead through are mapped a little later (see `outputs`)
+            until_exec = self.plan.unwinds or self._has_semaphores()
+            self._child = Child.start(options.command, until_exec)
         level = 2 if "verifier" in options.stages else 0
         words = {"tai_offset": clocks.measure().tai} if "tai_offset" in self.plan.globals else {}
         self.tracer = Tracer(
             self.plan, self.compilation.elf, pid=options.pid, child=self._child, globals=words, log_level=level,
-            without=frozenset(options.without),
+            without=frozenset(options.without), unwind=self._unwound(),
         )  # fmt: skip
         self.session = LiveSession(self.plan, self.tracer, REGISTRY, self._queue.append, options.values)
         self.tracer.load()
         self.session.services.watch(options.pid)
         self.tracer.also_wake(self.session.services.descriptors)
+
+    def _unwound(self) -> tuple[int, ...]:
+        """The processes whose stacks are followed by unwind tables."""
+        known = (self.options.pid, self._child.pid if self._child else None, *self.options.dwarf_pids)
+        return tuple(dict.fromkeys(pid for pid in known if pid is not None))
 
     def _has_semaphores(self) -> bool:
         places = (a for p in self.plan.programs for a in p.attach)
@@ -209,7 +219,7 @@ class Trace:
             self.tracer.unpin()
             return
         if self._child is not None:
-            self._child.run()
+            self._child.run(self.tracer.read_mappings if self.plan.unwinds else None)
         count = self.probe_count
         yield Output("attached_probes", "", {"probes": count}, fields={"count": count})
         for path in self.tracer.pins:

@@ -40,6 +40,7 @@ class Arguments:
     verbose: bool = False
     pid: int | None = None
     command: str | None = None
+    dwarf_pids: tuple[int, ...] = ()
     output: str | None = None
     format: str = "text"
     buffering: str = "line"
@@ -96,6 +97,14 @@ def _unsupported(name: str) -> Change:
 
 
 def _pid(arguments: Arguments, value: str) -> Arguments:
+    return replace(arguments, pid=_process_id(value))
+
+
+def _dwarf_pid(arguments: Arguments, value: str) -> Arguments:
+    return replace(arguments, dwarf_pids=(*arguments.dwarf_pids, _process_id(value)))
+
+
+def _process_id(value: str) -> int:
     from pytrace.grammar.literals import LiteralError, parse_integer
 
     try:
@@ -107,7 +116,7 @@ def _pid(arguments: Arguments, value: str) -> Arguments:
         raise UsageError(f"ERROR: Failed to parse pid: {what}: {value}") from None
     if not 0 < pid <= MAX_PID:
         raise UsageError(f"ERROR: Pid out of range: {pid}")
-    return replace(arguments, pid=pid)
+    return pid
 
 
 def _format(arguments: Arguments, value: str) -> Arguments:
@@ -194,6 +203,7 @@ OPTIONS = (
     Option(("-p", "--pid"), "PID", "trace this process only, until it ends", _pid),
     Option(("-c", "--cmd"), "CMD", "run this command and trace until it ends",
            lambda a, v: replace(a, command=v)),
+    Option(("--dwarf-pid",), "PID", "let dw_ustack follow the stacks of this process too", _dwarf_pid),
     Option(("-o", "--output"), "FILE", "write the program's output to FILE",
            lambda a, v: replace(a, output=v)),
     Option(("-f",), "FORMAT", "output format: text (default) or json", _format),
@@ -233,7 +243,7 @@ HIDDEN = (
     # and pytrace needs links (5.15), so there is nothing left to write into a file.
     Option(("--usdt-file-activation",), "", "", _flag()),
     Option(("--fmt",), "", "", _in_mode("--fmt", "format")),
-    *(Option((name,), "VALUE", "", _unsupported(name)) for name in ("--aot", "--traceable-functions", "--dwarf-pid")),
+    *(Option((name,), "VALUE", "", _unsupported(name)) for name in ("--aot", "--traceable-functions")),
 )  # fmt: skip
 
 _BY_NAME = {name: option for option in (*OPTIONS, *HIDDEN) for name in option.names}

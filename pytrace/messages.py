@@ -89,6 +89,7 @@ def _report_run(error: Exception, messages: Messages, verbose: bool, trace: Trac
     from pytrace.runtime.libbpf import LibraryMissing
     from pytrace.runtime.privileges import PrivilegeError
     from pytrace.runtime.process import ProcessError
+    from pytrace.runtime.tracer import NoTargetError
 
     match error:
         case SettingError():
@@ -104,7 +105,7 @@ def _report_run(error: Exception, messages: Messages, verbose: bool, trace: Trac
             for hint in error.hints:
                 messages.hint(hint)
             return FAILED
-        case FilterError():
+        case FilterError() | NoTargetError():
             messages.error(str(error))
             return NOT_RUNNING
         case LoadError():

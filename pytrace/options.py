@@ -13,6 +13,7 @@ class Options:
     process, `command` is run and traced (`-c`). `environment` overrides the script's config block
     (`BPFTRACE_…` variables). `debug_folders` are searched for debug files before the system's (`--debuginfo`).
     `include` and `include_dirs` are for the C front end. `stages` are those of `-d`.
+    `dwarf_pids` are processes whose stacks `dw_ustack` can follow besides `pid` and the command's.
     `mode` is empty for tracing, or `test` or `bench`: to run the probes of that type. `probe_filter` is a regular
     expression that the names of probes must match. `without` are facilities of the kernel to be taken for missing
     (`kprobe_multi`, …). `color` lets the report of tests have colours. `strict` makes any loss an error. `values`
@@ -23,6 +24,7 @@ class Options:
     named: tuple[str, ...] = ()
     pid: int | None = None
     command: str | None = None
+    dwarf_pids: tuple[int, ...] = ()
     unsafe: bool = False
     warnings: bool = True
     helper_errors: bool = False

@@ -46,6 +46,7 @@ def options_of(arguments: Arguments) -> Options:
         named=arguments.named,
         pid=arguments.pid,
         command=arguments.command,
+        dwarf_pids=arguments.dwarf_pids,
         unsafe=arguments.unsafe,
         warnings=arguments.warnings,
         helper_errors=arguments.helper_errors,

@@ -95,6 +95,12 @@ class BpfObject:
         if result < 0:
             raise LoadError("", -result, f"cannot give map {symbol} {entries} entries")
 
+    def set_inner_map(self, symbol: str, fd: int) -> None:
+        """Say before the load what the maps in a map of maps are like."""
+        result = self._lib.bpf_map__set_inner_map_fd(self._map(symbol), fd)
+        if result < 0:
+            raise LoadError("", -result, f"cannot say what map {symbol} holds")
+
     def close(self) -> None:
         """Release programs and maps; links keep their programs until they are closed."""
         if self._handle:

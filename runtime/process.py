@@ -8,12 +8,18 @@ import errno
 import os
 import select
 import signal
+import struct
 import time
+from collections.abc import Callable
 
 # include/uapi/linux/prctl.h, ptrace.h
 _PR_SET_PDEATHSIG = 1
 _PTRACE_TRACEME, _PTRACE_DETACH, _PTRACE_SETOPTIONS = 0, 17, 0x4200
 _PTRACE_O_EXITKILL = 1 << 20
+_PTRACE_PEEKUSER, _PTRACE_POKEUSER, _PTRACE_CONT = 3, 6, 7
+_USER_RIP = ctypes.c_void_p(128)  # offset of regs.rip in struct user (x86-64's sys/user.h)
+_BREAKPOINT = b"\xcc"  # int3, of x86
+_AT_ENTRY = 9  # include/uapi/linux/auxvec.h
 
 # include/linux/proc_ns.h
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC
@@ -69,8 +75,14 @@ class Child:
             child._stop_after_exec(path)
         return child
 
-    def run(self) -> None:
-        """Let it go on. Raises `ProcessError` when its program cannot be executed."""
+    def run(self, at_entry: Callable[[], None] | None = None) -> None:
+        """Let it go on. Raises `ProcessError` when its program cannot be executed.
+
+        `at_entry` is for a process that was started with `until_exec`: it is called when the dynamic loader
+        has mapped the libraries, just before the program's own first instruction.
+        """
+        if self._traced and at_entry is not None and self._run_to_entry():
+            at_entry()
         if self._traced:
             _libc.ptrace(_PTRACE_DETACH, self.pid, None, None)
             self._traced = False
@@ -111,6 +123,37 @@ class Child:
             self._raise_failure(path)
         # not before: options need a tracee that is stopped
         _libc.ptrace(_PTRACE_SETOPTIONS, self.pid, None, _PTRACE_O_EXITKILL)
+
+    def _run_to_entry(self) -> bool:
+        """Let it go on to the entry point of its program; False if it does not come there, or cannot be stopped
+        there because a probe's breakpoint is at that place already."""
+        try:
+            entry = _entry_point(self.pid)
+        except (OSError, KeyError):  # it has been killed
+            return False
+        with open(f"/proc/{self.pid}/mem", "r+b", buffering=0) as memory:
+            memory.seek(entry)
+            original = memory.read(1)
+            if original == _BREAKPOINT:
+                return False
+            memory.seek(entry)
+            memory.write(_BREAKPOINT)
+            signaled = 0
+            while True:
+                _libc.ptrace(_PTRACE_CONT, self.pid, None, signaled)
+                _, status = os.waitpid(self.pid, 0)
+                if not os.WIFSTOPPED(status):
+                    self.status = os.waitstatus_to_exitcode(status)
+                    self._traced = False
+                    return False
+                signaled = os.WSTOPSIG(status)
+                place = _libc.ptrace(_PTRACE_PEEKUSER, self.pid, _USER_RIP, None)
+                if signaled == signal.SIGTRAP and place == entry + len(_BREAKPOINT):
+                    break
+            memory.seek(entry)
+            memory.write(original)
+            _libc.ptrace(_PTRACE_POKEUSER, self.pid, _USER_RIP, entry)
+        return True
 
     def _raise_failure(self, path: str = "") -> None:
         """The child's end of the pipe closes at a successful execve(2); otherwise it sends the errno."""
@@ -153,6 +196,12 @@ def _become(path: str, arguments: list[str], gate: tuple[int, int] | None, repor
         os.write(report, str(error.errno).encode())
     finally:
         os._exit(127)
+
+
+def _entry_point(pid: int) -> int:
+    """The address of a program's first instruction, out of its auxiliary vector (getauxval(3), AT_ENTRY)."""
+    with open(f"/proc/{pid}/auxv", "rb") as file:
+        return int(dict(struct.iter_unpack("=QQ", file.read()))[_AT_ENTRY])
 
 
 def find_program(name: str) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, LOST, REFUSED, RING, MapSpec, Plan, ProgramSpec
@@ -25,8 +26,15 @@ from pytrace.runtime.process import Child, boot_time_ns, pid_namespace
 from pytrace.runtime.ring import Handler, RingReader, Waiter, ring_size
 from pytrace.runtime.syscalls import raise_limits
 
+if TYPE_CHECKING:
+    from pytrace.runtime.unwind import Unwinder
+
 ETHERNET_HEADER = 14  # bytes: ETH_HLEN of include/uapi/linux/if_ether.h
 _FIRST = bytes(4)  # key 0 of an array
+
+
+class NoTargetError(Exception):
+    """The programs need a process to be named that they are about; the message is meant for the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,8 @@ class Losses:
 class Tracer:
     """Runs a Plan. `pid` is the process of `-p`, `child` that of `-c`; `globals` adds words of global data.
 
+    `unwind` are the processes whose user stacks are followed by unwind tables, if the Plan asks for that.
+
     `log_level` is the verifier's: at 1 it writes a summary of every program to `verifier_logs`, at 2 every
     instruction it looks at. `without` are kernel facilities to do without, see `Attacher`.
     """
@@ -60,6 +70,7 @@ class Tracer:
         globals: Mapping[str, int] | None = None,
         log_level: int = 0,
         without: frozenset[str] = frozenset(),
+        unwind: Sequence[int] = (),
     ) -> None:
         self.plan = plan
         self._pid, self._child = pid or 0, child
@@ -76,6 +87,11 @@ class Tracer:
         self._control: RingReader | None = None
         self._maps: dict[str, LiveMap] = {}
         self._missed: dict[str, int] = {}  # by links that are closed
+        self._unwinder: Unwinder | None = None
+        if plan.unwinds:
+            from pytrace.runtime.unwind import Unwinder
+
+            self._unwinder = Unwinder(self._object, unwind)
 
     # ------------------------------------------------------------ setting up
 
@@ -84,8 +100,12 @@ class Tracer:
         self._attacher.prepare()
         if self._object.has_map(RING):
             self._object.resize_map(RING, ring_size(self.plan.config.perf_rb_pages, cpus.possible()))
+        if self._unwinder:
+            self._unwinder.prepare()
         self._object.load()
         self._write_globals()
+        if self._unwinder:
+            self._unwinder.fill()
         if self._pid:
             self._watched.append(os.pidfd_open(self._pid))
         watch = [self._child.pidfd] if self._child else self._watched
@@ -156,6 +176,11 @@ class Tracer:
         """What the verifier wrote about each program, by its symbol; empty at log level 0."""
         return self._object.logs
 
+    def read_mappings(self) -> None:
+        """Take in what the processes have mapped since `load`, for stacks that are followed by unwind tables."""
+        if self._unwinder:
+            self._unwinder.fill()
+
     # ------------------------------------------------------------ while it runs
 
     def poll(self, timeout_ms: int, handler: Handler) -> int:
@@ -164,6 +189,8 @@ class Tracer:
         Waits for the first at most `timeout_ms` (0: not at all); the end of the traced process and `wake` end
         the wait. Each record starts with the number of its action.
         """
+        if self._unwinder:
+            self._unwinder.refresh()
         if self._waiter and timeout_ms > 0:
             self._waiter.wait(timeout_ms / 1000)
         count = self._ring.poll(timeout_ms, handler) if self._ring else 0
@@ -252,6 +279,8 @@ class Tracer:
         self._ring = self._control = self._waiter = None
         while self._watched:
             os.close(self._watched.pop())
+        if self._unwinder:
+            self._unwinder.close()
         self._object.close()
 
     def __enter__(self) -> Tracer:

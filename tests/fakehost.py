@@ -387,7 +387,7 @@ FEATURES = frozenset(
     {
         "btf", "tracefs", "kprobe", "uprobe", "fentry", "iter", "perf_link", "uprobe_ref_ctr",
         "kprobe_multi", "uprobe_multi", "bpf_loop", "ktime_get_tai_ns", "get_func_ip",
-        "xdp_load_bytes",
+        "xdp_load_bytes", "bpf_task_pt_regs",
     }
 )  # fmt: skip
 

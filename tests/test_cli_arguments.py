@@ -12,7 +12,7 @@ import pytrace
 from pytrace.arguments import OPTIONS, STAGES, Arguments, UsageError, parse, usage
 
 UNSUPPORTED = [
-    "--fmt", "--aot", "--traceable-functions", "--dwarf-pid",
+    "--fmt", "--aot", "--traceable-functions",
 ]  # fmt: skip
 
 
@@ -51,6 +51,7 @@ def test_behind_two_dashes() -> None:
 def test_spellings() -> None:
     assert parse(["-lv"]) == parse(["-l", "-v"]) == parse(["--list", "--verbose"])
     assert parse(["--li", "--verb"]) == parse(["-lv"])
+    assert parse(["--dwarf-pid", "12", "-p3", "--dwarf-pid=0x7"]).dwarf_pids == (12, 7)
     assert parse(["-p12"]) == parse(["-p", "12"]) == parse(["--pid=12"]) == parse(["--pid", "12"])
     assert parse(["-qe", "x"]).program == "x"
     assert parse(["-"]).file == "-"
@@ -72,6 +73,8 @@ def test_bytes_that_are_not_utf8_reach_the_program() -> None:
     ("words", "text"),
     [
         ("-p x", "ERROR: Failed to parse pid: invalid integer: x"),
+        ("--dwarf-pid x", "ERROR: Failed to parse pid: invalid integer: x"),
+        ("--dwarf-pid 4194305", "ERROR: Pid out of range: 4194305"),
         ("-p 111a1", "ERROR: Failed to parse pid: invalid trailing bytes: 111a1"),
         ("-p 4194305", "ERROR: Pid out of range: 4194305"),
         ("-p -3", "ERROR: Pid out of range: -3"),

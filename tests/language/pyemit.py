@@ -6,7 +6,7 @@ kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -102,7 +102,7 @@ class PythonEmit:
 
     # ---- memory
 
-    def scratch(self, size: int, zero: bool = True) -> Slot:
+    def scratch(self, size: int, zero: bool = True, shared: bool = False) -> Slot:
         # what is not asked to be zero may hold anything
         return Slot(Memory(bytearray(size) if zero else bytearray(b"\xa5" * size)), size)
 
@@ -125,6 +125,10 @@ class PythonEmit:
             self.copy(self.part(slot, offset, size), self.slot(value), size)
         else:
             self._put(slot, offset, (value.raw & ((1 << size * 8) - 1)).to_bytes(size, "little"))
+
+    def store_word(self, slot: Slot, index: Value, value: Value) -> None:
+        if index.raw < slot.size // 8:
+            self.store(slot, 8 * index.raw, self.convert(value, UINT64))
 
     def copy(self, to: Slot, source: Slot, size: int) -> None:
         self._put(to, 0, self._bytes(source, 0, size))
@@ -155,6 +159,20 @@ class PythonEmit:
             stop = body(self.integer(index))
             if stop is not None and stop.raw:
                 return
+
+    def loop(self, count: int, carried: Sequence[Value | Slot], body: Callable[[Value, Any], Value]) -> None:
+        self.repeat(count, lambda index: body(index, carried))
+
+    # ---- tables: by name and key, as sequences of rows
+
+    tables: Mapping[str, Mapping[int, Sequence[bytearray]]] = {}
+
+    def table(self, name: str, key: Value) -> Value:
+        return Value(UINT64, self.tables[name].get(key.raw & 0xFFFFFFFF, 0))
+
+    def row(self, table: Value, index: Value, size: int, then: Callable[[Slot], None]) -> None:
+        if index.raw < len(table.raw):
+            then(Slot(Memory(table.raw[index.raw]), size))
 
 
 class ProgramEmit(PythonEmit):

@@ -64,6 +64,28 @@ class TestChild:
         assert child.status == 0
         assert (tmp_path / "done").exists()
 
+    @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the breakpoint is x86's")
+    def test_at_its_entry_its_libraries_are_mapped_and_it_has_not_run(
+        self, start: Callable[..., Child], tmp_path: Path
+    ) -> None:
+        child = start(f"touch {tmp_path}/done", until_exec=True)
+        maps = Path(f"/proc/{child.pid}/maps")
+        seen = []
+        assert "libc.so" not in maps.read_text()
+        child.run(lambda: seen.append((maps.read_text(), (tmp_path / "done").exists())))
+        assert wait(child.exited)
+        assert child.status == 0
+        assert (tmp_path / "done").exists()
+        assert [("libc.so" in text, done) for text, done in seen] == [(True, False)]
+
+    @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the breakpoint is x86's")
+    def test_one_that_does_not_come_to_its_entry(self, start: Callable[..., Child]) -> None:
+        child = start("true", until_exec=True)
+        os.kill(child.pid, signal.SIGKILL)
+        child.run(lambda: pytest.fail("it is dead"))
+        assert wait(child.exited)
+        assert child.status == -signal.SIGKILL
+
     def test_the_command_is_split_at_single_spaces(self, start: Callable[..., Child], tmp_path: Path) -> None:
         script = tmp_path / "show"
         script.write_text(f'#!/bin/sh\nprintf "<%s>" "$@" > {tmp_path}/out\n')

@@ -15,8 +15,11 @@ USER_STACK, USER_BUILD_ID = 1 << 8, 1 << 11  # BPF_F_USER_STACK, BPF_F_USER_BUIL
 ENTRY = {"build_id": 32}  # sizeof(struct bpf_stack_build_id); other modes have 8-byte addresses
 
 
-class _StackBuiltin(Builtin):
-    """`kstack` and `ustack`, which differ in a flag and in the pid that user addresses belong to."""
+class StackBuiltin(Builtin):
+    """`kstack` and `ustack`, which differ in a flag and in the pid that user addresses belong to.
+
+    `user` says whose stack it is, `build_ids` whether it can be had as build ids.
+    """
 
     parameters = (
         Param("mode", ("word", "int"), literal=True, optional=True),
@@ -24,6 +27,7 @@ class _StackBuiltin(Builtin):
     )
     needs = "stack"
     user: ClassVar[bool]
+    build_ids: ClassVar[bool] = False
 
     def type(self, site: CallSite) -> Type:
         if len(site) == 2 and site.word(0) is None:
@@ -41,7 +45,7 @@ class _StackBuiltin(Builtin):
             )
             site.error("err.call.argtype", message, 0)
             return "bpftrace"
-        if chosen == "build_id" and not self.user:
+        if chosen == "build_id" and not self.build_ids:
             message = "'build_id' stack mode can only be used for ustack"
             if len(site):
                 site.error("err.call.argtype", message, 0)
@@ -86,7 +90,7 @@ NO_STACK = {user: Stack(user) for user in (False, True)}
 
 
 @feature
-class Kstack(_StackBuiltin):
+class Kstack(StackBuiltin):
     """The kernel's call stack, innermost function first; a kstack.
 
     `kstack(perf)` chooses how it is printed: `bpftrace` (names and offsets), `perf` (addresses too) or
@@ -103,7 +107,7 @@ class Kstack(_StackBuiltin):
 
 
 @feature
-class Ustack(_StackBuiltin):
+class Ustack(StackBuiltin):
     """The process's own call stack, innermost function first; a ustack.
 
     The arguments are those of `kstack`; there is one more mode, `build_id`, which shows the build id of
@@ -117,3 +121,4 @@ class Ustack(_StackBuiltin):
 
     name = "ustack"
     user = True
+    build_ids = True

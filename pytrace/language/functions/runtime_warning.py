@@ -30,6 +30,7 @@ OTHER_TEXTS = {
     "div0": "Divide or modulo by 0 detected. This can lead to unexpected results. 1 is being used as the result.",
     "oob": "Array access out of bounds. This can lead to unexpected results.",
     "stack": "Error reading {helper}.",
+    "unwind": "No DWARF unwind data available for this process. Use -p or --dwarf-pid to specify target PIDs.",
     "cpus": "CPU count mismatch; unable to find per-cpu data.",
 }
 
