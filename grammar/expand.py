@@ -106,9 +106,8 @@ def check_limits(typed: Iterable[TypedProbe], context: Context) -> None:
     """Refuse a script that needs too many programs or probes ([probe.limits])."""
     config, places = context.config, 0
     for programs, probe in enumerate(typed, 1):
-        merged = probe.target.type.merge(tuple(t.attach for t in probe.targets))
         # what shares one link counts once here, though not in "Attached N probes"
-        places += len(merged)
+        places += probe.target.type.links(tuple(t.attach for t in probe.targets), context.host)
         if programs > config.max_bpf_progs:
             context.diagnostics.error(
                 "err.ap.limit",

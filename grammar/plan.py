@@ -68,6 +68,13 @@ class KprobeMultiAttach(Attach):
 
 
 @dataclass(frozen=True, slots=True)
+class KprobeSessionAttach(Attach):
+    """Kernel functions through one link whose program runs at their entry and at their return (kernel ≥ 6.10)."""
+
+    functions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class UprobeAttach(Attach):
     """A place in a file that is mapped executable: `offset` bytes into the file.
 
@@ -84,11 +91,15 @@ class UprobeAttach(Attach):
 
 @dataclass(frozen=True, slots=True)
 class TrampolineAttach(Attach):
-    """fentry or fexit of a kernel function (`vmlinux` or a module), fixed when the program is loaded."""
+    """fentry or fexit of a kernel function (`vmlinux` or a module), fixed when the program is loaded.
+
+    `program` is not 0 for a function of a loaded BPF program, which has that id; `module` is empty then.
+    """
 
     function: str
     returns: bool = False
     module: str = "vmlinux"
+    program: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +220,7 @@ class Plan:
 def count_of(attach: Attach) -> int:
     """How many probes of `Attached N probes` a place is."""
     match attach:
-        case KprobeMultiAttach(functions=functions):
+        case KprobeMultiAttach(functions=functions) | KprobeSessionAttach(functions=functions):
             return len(functions)
         case UprobeAttach(counted=counted):
             return int(counted)
@@ -235,6 +246,8 @@ CONTROL = "control"  # ring buffer of control records (exit, clear, …) that fo
 GLOBAL_DATA = "globals"
 LOST = "lost"  # per-CPU array: [0] records that found the ring buffer full
 REFUSED = "refused"  # per-CPU array: updates refused because the map was full, by map number
+# per-CPU array: [0] is 1 while a program runs on the CPU, [1 + N] how often program N found it so and left
+GUARD = "guard"
 
 
 @dataclass(slots=True)

@@ -49,6 +49,7 @@ class Arguments:
     warnings: bool = True
     include_dirs: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
+    traceable: str = ""
     unsafe: bool = False
     dry_run: bool = False
     strict: bool = False
@@ -180,6 +181,8 @@ OPTIONS = (
     Option(("--no-warnings",), "", "no warnings", _flag(warnings=False)),
     Option(("-I",), "DIR", "look for C headers in DIR as well", _more_dirs),
     Option(("--include",), "FILE", "include a C header before the program's own", _more_headers),
+    Option(("--traceable-functions",), "FILE", "take the functions that can be probed from FILE",
+           lambda a, v: replace(a, traceable=v)),
     Option(("-d", "--debug"), "STAGE", f"show stages of the compilation:\n{', '.join(STAGES)}, all",
            _stages),
     Option(("--info",), "", "what this kernel and this pytrace can do", _flag(info=True)),
@@ -195,8 +198,7 @@ HIDDEN = (
     *(Option((name,), "", "", _unsupported(name))
       for name in ("--fmt", "--test", "--bench", "--verify-llvm-ir", "--usdt-file-activation")),
     *(Option((name,), "VALUE", "", _unsupported(name))
-      for name in ("--probe-filter", "--emit-elf", "--emit-llvm", "--aot", "--traceable-functions",
-                   "--debuginfo", "--dwarf-pid")),
+      for name in ("--probe-filter", "--emit-elf", "--emit-llvm", "--aot", "--debuginfo", "--dwarf-pid")),
 )  # fmt: skip
 
 _BY_NAME = {name: option for option in (*OPTIONS, *HIDDEN) for name in option.names}

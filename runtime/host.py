@@ -32,10 +32,17 @@ class LiveHost:
     """`Host` of the running machine.
 
     `include_dirs` and `include` are for the C front end (`-I`, `--include`). `unsafe` lets user probes take
-    any file (`--unsafe`). Methods raise `HostError` where the machine refuses to answer.
+    any file (`--unsafe`). `traceable` is a file with the list of traceable functions (`--traceable-functions`).
+    Methods raise `HostError` where the machine refuses to answer.
     """
 
-    def __init__(self, include_dirs: Sequence[str] = (), include: Sequence[str] = (), unsafe: bool = False) -> None:
+    def __init__(
+        self,
+        include_dirs: Sequence[str] = (),
+        include: Sequence[str] = (),
+        unsafe: bool = False,
+        traceable: str = "",
+    ) -> None:
         self._unsafe = unsafe
         self._include_dirs = tuple(include_dirs)
         self._include = tuple(include)
@@ -45,7 +52,7 @@ class LiveHost:
         self.types = KernelTypes(os.environ.get("BPFTRACE_BTF", ""))
         self.tracefs = Tracefs(self.types)
         self.kernel_symbols = KernelSymbols()
-        self._functions = KernelFunctions(self.types, self.tracefs, self.kernel_symbols)
+        self._functions = KernelFunctions(self.types, self.tracefs, self.kernel_symbols, traceable)
         self._features = Features(self.types, self.tracefs)
 
     # ------------------------------------------------------------ types
@@ -104,6 +111,25 @@ class LiveHost:
     def function_prototypes(self) -> Iterable[tuple[str, str]]:
         """See `Host`."""
         return self.types.functions()
+
+    def function_modules(self, name: str) -> Sequence[str]:
+        """See `Host`."""
+        found = self.types.modules_of(name)
+        if len(found) < 2:
+            return found
+        return [module for module in found if self.kernel_function(name, module)]
+
+    def function_size(self, name: str, module: str = "") -> int | None:
+        """See `Host`. Without an image the next symbol of /proc/kallsyms tells, which padding may precede."""
+        image = os.environ.get("BPFTRACE_VMLINUX", "")
+        size = self._functions.image_size(name, module, image) if image else None
+        return size or self.kernel_symbols.size(name)
+
+    def bpf_functions(self) -> Iterable[tuple[int, str]]:
+        """See `Host`."""
+        from pytrace.runtime.bpfids import functions  # few programs need it
+
+        return functions()
 
     def raw_tracepoint(self, name: str) -> Prototype | None:
         """See `Host`."""

@@ -13,6 +13,7 @@ from pytrace.grammar.host import HostError
 from pytrace.grammar.source import encode_text
 from pytrace.runtime.btf import KernelTypes
 from pytrace.runtime.btffile import Kind
+from pytrace.runtime.elf import ElfFile
 from pytrace.runtime.tracefs import Tracefs
 
 KALLSYMS = "/proc/kallsyms"
@@ -82,6 +83,15 @@ class KernelSymbols:
             index -= 1
         return self._name(starts[index]), address - addresses[index]
 
+    def size(self, symbol: str) -> int | None:
+        """The bytes from a symbol to the next one, padding included; None if there is no such symbol."""
+        start = self.address(symbol)
+        if start is None:
+            return None
+        addresses, _ = self._table
+        following = bisect_right(addresses, start)
+        return addresses[following] - start if following < len(addresses) else None
+
     def functions(self) -> Iterator[tuple[str, str]]:
         """Module and name of every symbol that is code."""
         for line in self._data.splitlines():
@@ -136,16 +146,26 @@ class KernelFunctions:
     The authority is tracefs' list of traceable functions. BTF is none: a sixth of the functions in it are
     inlined everywhere, gone after boot, or `notrace`. Where the list cannot be read (it may be missing or
     locked down), BTF and the code symbols of /proc/kallsyms stand for it, and the kernel refuses what it
-    cannot probe.
+    cannot probe. `path` replaces the list of tracefs (`--traceable-functions`).
+
+    Raises:
+        HostError: the list at `path` cannot be read.
     """
 
-    def __init__(self, types: KernelTypes, tracefs: Tracefs, symbols: KernelSymbols) -> None:
+    def __init__(self, types: KernelTypes, tracefs: Tracefs, symbols: KernelSymbols, path: str = "") -> None:
         self._types = types
         self._tracefs = tracefs
         self._symbols = symbols
+        self._path = path
 
     @cached_property
     def _list(self) -> _FunctionList | None:
+        if self._path:
+            try:
+                return _FunctionList(Path(self._path))
+            except OSError as error:
+                reason = f"cannot read the list of traceable functions {self._path}: {error.strerror}"
+                raise HostError(reason) from error
         try:
             return _FunctionList(self._tracefs.root / _FILTER)
         except (OSError, HostError):
@@ -162,6 +182,19 @@ class KernelFunctions:
             return True
         where = encode_text(module) + b"]" if module else b""
         return module != "vmlinux" and self._list.contains(line + b" [" + where)
+
+    def image_size(self, name: str, module: str, image: str) -> int | None:
+        """Bytes of a function by an image of the kernel with symbols (`vmlinux`, an ELF file); None if it has not got
+        it.
+
+        Raises:
+            HostError: the image cannot be read.
+        """
+        if module not in ("", "vmlinux"):
+            return None
+        with ElfFile(image) as file:
+            found = file.find(name)
+        return found[0].size if found else None
 
     def _exists_unlisted(self, name: str, module: str) -> bool:
         file = self._types.module(module)

@@ -11,6 +11,7 @@ from pytrace.grammar.plan import (
     Attach,
     KprobeAttach,
     KprobeMultiAttach,
+    KprobeSessionAttach,
     OnDemand,
     PerfEventAttach,
     RawTracepointAttach,
@@ -45,7 +46,7 @@ def _specific(place: Attach, number: int) -> str | None:
             return _tracepoint(place, number)
         case RawTracepointAttach():
             return _raw_tracepoint(place, number)
-        case KprobeAttach() | KprobeMultiAttach():
+        case KprobeAttach() | KprobeMultiAttach() | KprobeSessionAttach():
             return _kprobe(place, number)
         case UprobeAttach():
             return _uprobe(place, number)
@@ -79,8 +80,10 @@ def _raw_tracepoint(place: RawTracepointAttach, number: int) -> str | None:
             return None
 
 
-def _kprobe(place: KprobeAttach | KprobeMultiAttach, number: int) -> str | None:
-    where = place.function if isinstance(place, KprobeAttach) else "one of the functions"
+def _kprobe(place: KprobeAttach | KprobeMultiAttach | KprobeSessionAttach, number: int) -> str | None:
+    where = "one of the functions"
+    if isinstance(place, KprobeAttach):
+        where = place.function or f"{place.offset:#x}"
     match number:
         case errno.ENODEV:
             return "this kernel has no kprobes (CONFIG_KPROBE_EVENTS); use a tracepoint or fentry instead"
@@ -114,7 +117,9 @@ def _uprobe(place: UprobeAttach, number: int) -> str | None:
 def _trampoline(place: TrampolineAttach, number: int) -> str | None:
     match number:
         case errno.ENOENT | errno.ESRCH:
-            return f"the kernel's BTF has no function {place.function}; is its module loaded?"
+            if place.program:
+                return f"BPF program {place.program} is gone, or has no function {place.function}"
+            return f"the BTF of {place.module} has no function {place.function}; is it loaded?"
         case errno.EBUSY:
             return f"{place.function} is traced in another way already"
         case errno.E2BIG:

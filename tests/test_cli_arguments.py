@@ -13,7 +13,7 @@ from pytrace.arguments import OPTIONS, STAGES, Arguments, UsageError, parse, usa
 
 UNSUPPORTED = [
     "--fmt", "--test", "--bench", "--probe-filter", "--emit-elf", "--emit-llvm", "--aot", "--verify-llvm-ir",
-    "--traceable-functions", "--debuginfo", "--dwarf-pid", "--usdt-file-activation",
+    "--debuginfo", "--dwarf-pid", "--usdt-file-activation",
 ]  # fmt: skip
 
 
