@@ -119,7 +119,7 @@ def _trampoline(place: TrampolineAttach, number: int) -> str | None:
         case errno.ENOENT | errno.ESRCH:
             if place.program:
                 return f"BPF program {place.program} is gone, or has no function {place.function}"
-            return f"the BTF of {place.module} has no function {place.function}; is it loaded?"
+            return f"the kernel's BTF has no function {place.function}; is its module loaded?"
         case errno.EBUSY:
             return f"{place.function} is traced in another way already"
         case errno.E2BIG:

@@ -115,7 +115,7 @@ class _Trampoline(Probe):
         name = f"{self.name}:{prototype.module}:{prototype.name}"
         result = prototype.result if self.returns and prototype.result != VOID else None
         if prototype.name in SPIN_LOCKS:
-            place.warning("warn.ap.recursion", f"Attaching to {prototype.name}: {RECURSION}")
+            place.warning("probe.fentry.recursion", f"Attaching to {prototype.name}: {RECURSION}")
         return Target(
             self,
             name,
@@ -131,7 +131,8 @@ class _Trampoline(Probe):
         """A function of a BPF program: there is nothing of it but that it was called."""
         name = f"{self.name}:{found}"
         attach = TrampolineAttach(name, found.name, self.returns, "", found.program)
-        return Target(self, name, attach, section=f"{self.name}/{found.name}", space=Space.KERNEL, data=found)
+        section = f"{self.name}/{found.name}"
+        return Target(self, name, attach, section, Space.KERNEL, arguments=(), data=found)
 
     def guards(self, target: Target) -> bool:
         return isinstance(target.data, Prototype) and target.data.name in SPIN_LOCKS
