@@ -352,19 +352,6 @@ class ProbeType(Feature):
         """The places of one program, joined where the kernel attaches many at once."""
         return places
 
-    def links(self, places: tuple[Attach, ...], host: Host) -> int:
-        """How many links the kernel makes for the places of one program."""
-        return len(self.merge(places))
-
-    def session(self, entry: tuple[Target, ...], back: tuple[Target, ...], host: Host) -> Attach | None:
-        """The place of one program that runs at the entry of these targets, which are of this type, and at the return
-        of those; None if there cannot be one."""
-        return None
-
-    def guards(self, target: Target) -> bool:
-        """Whether programs can be called from inside of each other because of this target, without an end."""
-        return False
-
     def argument(self, emit: Emit, target: Target, index: int) -> Value:
         """`argN`"""
         raise NotImplementedError(self.name)
@@ -384,6 +371,19 @@ class ProbeType(Feature):
     def refuse(self, target: Target, word: str, index: int = 0) -> str | None:
         """Why this very target has no `args`, `argN` (`index` is the N) or `retval`; None if it has."""
         return None
+
+    def links(self, places: tuple[Attach, ...], host: Host) -> int:
+        """How many links the kernel makes for the places of one program."""
+        return len(self.merge(places))
+
+    def session(self, entry: tuple[Target, ...], back: tuple[Target, ...], host: Host) -> Attach | None:
+        """The place of one program that runs at the entry of these targets, which are of this type, and at the return
+        of those; None if there cannot be one."""
+        return None
+
+    def guards(self, target: Target) -> bool:
+        """Whether programs can be called from inside of each other because of this target, without an end."""
+        return False
 
     def search(self, pattern: str, host: Host, pid: int | None) -> Iterator[str]:
         """The attach points (without the type) that match a listing pattern (without the type)."""

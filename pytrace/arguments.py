@@ -49,11 +49,11 @@ class Arguments:
     warnings: bool = True
     include_dirs: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
-    traceable: str = ""
     unsafe: bool = False
     dry_run: bool = False
     strict: bool = False
     stages: frozenset[str] = frozenset()
+    traceable: str = ""
 
     @property
     def file(self) -> str | None:
@@ -175,14 +175,14 @@ OPTIONS = (
     Option(("-q", "--quiet"), "", "do not say how many probes are attached", _flag(quiet=True)),
     Option(("-v", "--verbose"), "", "say more; with -l show the parameters of probes", _flag(verbose=True)),
     Option(("--unsafe",), "", "allow functions that change the system", _flag(unsafe=True)),
+    Option(("--traceable-functions",), "FILE", "take the functions that can be probed from FILE",
+           lambda a, v: replace(a, traceable=v)),
     Option(("--dry-run",), "", "compile, load and attach, then exit", _flag(dry_run=True)),
     Option(("--strict",), "", "exit with status 1 if anything was lost", _flag(strict=True)),
     Option(("-k", "--warnings"), "", "also report failing memory reads and map lookups", _helper_errors),
     Option(("--no-warnings",), "", "no warnings", _flag(warnings=False)),
     Option(("-I",), "DIR", "look for C headers in DIR as well", _more_dirs),
     Option(("--include",), "FILE", "include a C header before the program's own", _more_headers),
-    Option(("--traceable-functions",), "FILE", "take the functions that can be probed from FILE",
-           lambda a, v: replace(a, traceable=v)),
     Option(("-d", "--debug"), "STAGE", f"show stages of the compilation:\n{', '.join(STAGES)}, all",
            _stages),
     Option(("--info",), "", "what this kernel and this pytrace can do", _flag(info=True)),

@@ -12,8 +12,8 @@ class Options:
     `parameters` are `$1`, `$2`, …; `named` the options after `--` (`--name=value` as given). `pid` restricts to a
     process, `command` is run and traced (`-c`). `environment` overrides the script's config block
     (`BPFTRACE_…` variables). `include` and `include_dirs` are for the C front end. `stages` are those of `-d`.
-    `traceable` is a file that replaces the kernel's list of traceable functions.
     `strict` makes any loss an error. `values` gives outputs their Python values besides their text.
+    `traceable` is a file that replaces the kernel's list of traceable functions.
     """
 
     parameters: tuple[str, ...] = ()
@@ -27,8 +27,8 @@ class Options:
     environment: tuple[tuple[str, str], ...] = ()
     include_dirs: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
-    traceable: str = ""
     stages: frozenset[str] = frozenset()
     verbose: bool = False
     strict: bool = False
     values: bool = True
+    traceable: str = ""

@@ -48,11 +48,11 @@ def options_of(arguments: Arguments) -> Options:
         dry_run=arguments.dry_run,
         include_dirs=arguments.include_dirs,
         include=arguments.include,
-        traceable=arguments.traceable,
         stages=arguments.stages,
         verbose=arguments.verbose,
         strict=arguments.strict,
         values=False,
+        traceable=arguments.traceable,
     )
 
 
