@@ -51,20 +51,26 @@ class RawTracepointAttach(Attach):
 
 @dataclass(frozen=True, slots=True)
 class KprobeAttach(Attach):
-    """Entry (`offset` bytes in) or return of a kernel function; `module` is empty for any."""
+    """Entry (`offset` bytes in) or return of a kernel function; `module` is empty for any.
+
+    Without a `function` the offset is an address. `cookie` is what the program gets from bpf_get_attach_cookie there.
+    """
 
     function: str
     offset: int = 0
     returns: bool = False
     module: str = ""
+    cookie: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class KprobeMultiAttach(Attach):
-    """Many kernel functions through one link (kernel ≥ 5.18 with CONFIG_FPROBE)."""
+    """Many kernel functions through one link (kernel ≥ 5.18 with CONFIG_FPROBE). `cookies`, if there are any, are those
+    of the functions in the same order."""
 
     functions: tuple[str, ...]
     returns: bool = False
+    cookies: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,7 @@ class KprobeSessionAttach(Attach):
     """Kernel functions through one link whose program runs at their entry and at their return (kernel ≥ 6.10)."""
 
     functions: tuple[str, ...]
+    cookies: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

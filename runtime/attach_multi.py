@@ -51,7 +51,11 @@ class KernelGroup:
 
     def parts(self) -> list[KernelGroup]:
         """The first and the second half."""
-        return [KernelGroup(replace(self.place, functions=half)) for half in _halves(self.place.functions)]
+        cookies = _halves(self.place.cookies)
+        return [
+            KernelGroup(replace(self.place, functions=half, cookies=own))
+            for half, own in zip(_halves(self.place.functions), cookies, strict=True)
+        ]
 
     def only(self) -> Attach:
         """The single place of a group of one."""
@@ -63,7 +67,9 @@ class KernelGroup:
         kind, flags = KPROBE_SESSION, 0
         if isinstance(self.place, KprobeMultiAttach):
             kind, flags = KPROBE_MULTI, _RETURN if self.place.returns else 0
-        rest = struct.pack("=IIQQQ", flags, len(self), ctypes.addressof(names), 0, 0)
+        cookies = _array(list(self.place.cookies))
+        cookies_at = ctypes.addressof(cookies) if self.place.cookies else 0
+        rest = struct.pack("=IIQQQ", flags, len(self), ctypes.addressof(names), 0, cookies_at)
         return DescriptorLink(self.place.name, bpf_link_create(program, kind, rest))
 
 
@@ -141,7 +147,11 @@ def singles(place: Attach) -> list[Attach]:
         return [place]
     kind = place.name.partition(":")[0]
     returns = isinstance(place, KprobeMultiAttach) and place.returns
-    return [KprobeAttach(f"{kind}:{function}", function, returns=returns) for function in place.functions]
+    cookies = place.cookies or (0,) * len(place.functions)
+    return [
+        KprobeAttach(f"{kind}:{function}", function, returns=returns, cookie=cookie)
+        for function, cookie in zip(place.functions, cookies, strict=True)
+    ]
 
 
 @functools.cache

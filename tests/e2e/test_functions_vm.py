@@ -10,7 +10,6 @@ import errno
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,12 +18,12 @@ import pytest
 
 from pytrace.api import trace
 from pytrace.grammar.diagnostics import CompileError
-from pytrace.grammar.plan import KprobeMultiAttach, KprobeSessionAttach, count_of
+from pytrace.grammar.plan import KprobeSessionAttach
 from pytrace.grammar.spec import REGISTRY
 from pytrace.listing import list_probes
 from pytrace.runtime.attach import AttachError
 from pytrace.runtime.host import LiveHost
-from tests.e2e.workloads import SLOWDOWN, observe
+from tests.e2e.workloads import observe
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 tag = pytest.mark.tag
@@ -112,7 +111,10 @@ def test_entry_and_return_in_one_program(host: LiveHost) -> None:
         assert KprobeSessionAttach not in places
         assert len(places) == 4
     failed = {-errno.ENOENT: TIMES, 0: 1}
-    assert maps["@in"] == {("kprobe:do_mkdirat", "do_mkdirat", 0o750): TIMES, ("kprobe:do_mkdirat", "do_mkdirat", 0o777): 1}
+    assert maps["@in"] == {
+        ("kprobe:do_mkdirat", "do_mkdirat", 0o750): TIMES,
+        ("kprobe:do_mkdirat", "do_mkdirat", 0o777): 1,
+    }
     assert maps["@out"] == {("kretprobe:do_mkdirat", "do_mkdirat", result): n for result, n in failed.items()}
     assert maps["@later"] == TIMES + 1
     assert maps["@since"] == {}
@@ -204,9 +206,7 @@ OUTER = "{outer} {{ @names[str({name})] = count(); }} kprobe:strncpy_from_user_n
 
 
 @tag("rt.recursion")
-@pytest.mark.parametrize(
-    ("outer", "name", "inside"), [("kprobe", "uptr(arg1)", 0), ("fentry", "args.filename", TIMES)]
-)
+@pytest.mark.parametrize(("outer", "name", "inside"), [("kprobe", "uptr(arg1)", 0), ("fentry", "args.filename", TIMES)])
 def test_a_kprobe_does_not_run_inside_of_another(outer: str, name: str, inside: int) -> None:
     """Reading the text, the program at do_sys_openat2 comes to the other probe: only of a kprobe, whose like the
     kernel does not let in, that goes unseen."""
@@ -264,7 +264,7 @@ def test_places_in_functions(host: LiveHost, tmp_path: Path, monkeypatch: pytest
     with pytest.raises(CompileError, match=rf"Offset outside the function bounds .*has {size} bytes"):
         observe(f"kprobe:do_mkdirat+{size} {{ }}", fail_to_make_folders)
     monkeypatch.setenv("BPFTRACE_VMLINUX", str(tmp_path / "vmlinux"))
-    with pytest.raises(CompileError, match="vmlinux: .*No such file"):
+    with pytest.raises(CompileError, match=r"vmlinux: .*No such file"):
         observe("kprobe:do_mkdirat+4 { }", fail_to_make_folders)
 
 
@@ -273,3 +273,34 @@ def _behind_ftrace(address: int) -> int:
     outputs, _ = observe(f"begin {{ print((uint32)*kptr((uint32 *){address:#x})); exit(); }}", lambda: None)
     first = next(int(o.text) for o in outputs if o.kind == "value")
     return 9 if first == ENDBR64 else 5
+
+
+# ---------------------------------------------------------------- what the kernel refuses
+
+# NOKPROBE_SYMBOL (kernel/notifier.c), which ftrace knows nevertheless
+REFUSED = "notifier_call_chain"
+
+
+@tag("probe.missing", "err.ap.attach", "probe.kprobe.traceable", "probe.kprobe.multi")
+def test_probes_that_the_kernel_refuses() -> None:
+    text = (
+        f"config = {{ missing_probes = %s }} kprobe:{REFUSED} {{ @no = count(); }}"
+        f"kprobe:do_mkdir* {OURS} {{ @yes[func] = count(); }} kprobe:no_such_function {{ @none = count(); }}"
+    )
+    for policy in ("warn", "ignore"):
+        with trace(text % policy) as t:
+            for output in t.outputs():
+                if output.kind == "attached_probes":
+                    fail_to_make_folders()
+                    t.stop()
+            maps, failures = t.maps, t.tracer.failures
+            words = [w.message for w in t.warnings]
+        assert maps["@yes"] == {"do_mkdirat": TIMES}
+        assert [f.name for f in failures] == [f"kprobe:{REFUSED}"]
+        assert f"does not allow to probe {REFUSED}" in failures[0].reason
+        assert any("No matches for kprobe no_such_function. Skipping." in word for word in words) == (policy == "warn")
+        assert not words or policy == "warn"
+    with pytest.raises(CompileError, match="No matches for kprobe no_such_function"):
+        observe(text % "error", fail_to_make_folders)
+    with pytest.raises(AttachError, match=f"Unable to attach probe: kprobe:{REFUSED}: the kernel does not allow"):
+        observe(f"kprobe:do_mkdirat {{ }} kprobe:{REFUSED} {{ }}", fail_to_make_folders)

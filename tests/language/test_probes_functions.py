@@ -101,11 +101,13 @@ def session_host() -> FakeHost:
 
 @tag("probe.session")
 def test_entry_and_return_of_the_same_functions_are_one_program(session_host: FakeHost) -> None:
-    made = compiled("kprobe:vfs_read { @a[arg0] = count(); } kretprobe:vfs_read { @b[retval] = count(); }", session_host)
+    made = compiled(
+        "kprobe:vfs_read { @a[arg0] = count(); } kretprobe:vfs_read { @b[retval] = count(); }", session_host
+    )
     (program,) = made.plan.programs
     assert program.attach == (KprobeSessionAttach("kprobe:vfs_read", ("vfs_read",)),)
     assert program.reverse
-    assert 'declare !dbg' in made.stages["codegen"]
+    assert "declare !dbg" in made.stages["codegen"]
     assert 'i64 @"bpf_session_is_return"() section ".ksyms"' in made.stages["codegen"]
     assert made.plan.probe_count == 1
     many = compiled("kretprobe:vfs_* { @b = count(); } begin { } k:vfs_* { @a = count(); }", session_host).plan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar
 
 from pytrace.grammar.attachpoint import matcher
@@ -156,7 +157,11 @@ class _Kprobe(RegisterProbe):
         if len(plain) < 2 or len(plain) < len(places):  # a link of many takes function entries and returns only
             return places
         name = f"{self.name}:{plain[0].function} and {len(plain) - 1} more"
-        return (KprobeMultiAttach(name, tuple(p.function for p in plain), self.returns),)
+        return (KprobeMultiAttach(name, tuple(p.function for p in plain), self.returns, _cookies(plain)),)
+
+    def numbered(self, target: Target, number: int) -> Target | None:
+        """See `ProbeType.numbered`."""
+        return replace(target, attach=replace(target.attach, cookie=number))
 
     def links(self, places: tuple[Attach, ...], host: Host) -> int:
         return len(self.merge(places) if len(places) > 1 and host.has("kprobe_multi") else places)
@@ -188,12 +193,15 @@ class _Kprobe(RegisterProbe):
         raise NotImplementedError
 
 
-def _plain(targets: tuple[Target, ...]) -> tuple[str, ...] | None:
-    """The functions of targets if no module, offset or address is given."""
+def _plain(targets: tuple[Target, ...]) -> list[KprobeAttach]:
+    """The places of targets; none if there is a module, an offset or an address in them."""
     places = [t.attach for t in targets if isinstance(t.attach, KprobeAttach)]
-    if any(p.module or p.offset or not p.function for p in places):
-        return None
-    return tuple(p.function for p in places)
+    return [] if any(p.module or p.offset or not p.function for p in places) else places
+
+
+def _cookies(places: list[KprobeAttach]) -> tuple[int, ...]:
+    """The cookies of places; none if all are 0."""
+    return tuple(p.cookie for p in places) if any(p.cookie for p in places) else ()
 
 
 def _not_traceable(name: str) -> str:
@@ -227,12 +235,14 @@ class Kprobe(_Kprobe):
         """BPF_TRACE_KPROBE_SESSION, Linux 6.10. It goes by the functions that ftrace knows."""
         if back[0].type.name != Kretprobe.name:
             return None
-        functions = _plain(entry)
-        if functions is None or functions != _plain(back) or not host.has("kprobe_session"):
+        places, others = _plain(entry), _plain(back)
+        functions = tuple(place.function for place in places)
+        if not functions or functions != tuple(place.function for place in others) or not host.has("kprobe_session"):
             return None
         if not all(host.kernel_function(name) for name in functions):
             return None
-        return KprobeSessionAttach(entry[0].name, functions)
+        # both have the same, or one has none
+        return KprobeSessionAttach(entry[0].name, functions, _cookies(places) or _cookies(others))
 
     def lines(self, prototype: Prototype) -> Iterator[str]:
         for index, member in enumerate(prototype.parameters):
