@@ -13,6 +13,7 @@ import functools
 import os
 from collections.abc import Iterable
 from ctypes import CFUNCTYPE, POINTER, c_char_p, c_int, c_long, c_size_t, c_uint32, c_void_p
+from pathlib import Path
 from typing import Any
 
 from pytrace.grammar.host import HostError
@@ -20,9 +21,9 @@ from pytrace.grammar.plan import TrampolineAttach
 from pytrace.grammar.source import encode_text
 from pytrace.runtime.bpfids import open_btf, open_program
 from pytrace.runtime.btffile import BtfFile, Kind
+from pytrace.runtime.kernel import IMAGE
 from pytrace.runtime.libbpf import library
-
-IMAGE = "vmlinux"
+from pytrace.runtime.mounts import tracefs
 
 # include/uapi/linux/bpf.h: BPF_PROG_TYPE_TRACING, and enum bpf_attach_type
 _TRACING = 26
@@ -92,6 +93,24 @@ def take_sections() -> None:
 def in_modules(places: Iterable[object]) -> bool:
     """Whether any of the places needs `take_sections`."""
     return any(isinstance(p, TrampolineAttach) and not p.program and p.module != IMAGE for p in places)
+
+
+def traces_another(place: TrampolineAttach) -> bool:
+    """Whether a program that was attached to a module's function is at a function of the same name elsewhere.
+
+    Kernels look for the function's address in the module since Linux 6.4 (31bf1dbccfb0); those before take the first
+    symbol of the name. ftrace tells where there is something.
+    """
+    root = tracefs()
+    if place.program or place.module == IMAGE or root is None:
+        return False
+    try:
+        enabled = (Path(root) / "enabled_functions").read_text()
+    except OSError:
+        return False
+    lines = [line.split() for line in enabled.splitlines()]
+    here = [words for words in lines if words[:1] == [place.function]]
+    return bool(here) and not any(words[1:2] == [f"[{place.module}]"] for words in here)
 
 
 class Aims:

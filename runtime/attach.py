@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -148,7 +149,11 @@ class Attacher:
             case RawTracepointAttach(event=event):
                 return [_link(place, library().bpf_program__attach_raw_tracepoint(program, encode_text(event)))]
             case TrampolineAttach():
-                return [_link(place, library().bpf_program__attach_trace(program))]
+                link = _link(place, library().bpf_program__attach_trace(program))
+                if aims.traces_another(place):
+                    link.stop()
+                    raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+                return [link]
             case OnDemand():
                 return []  # nothing to attach, yet it counts
             case _:

@@ -16,6 +16,7 @@ from typing import Any
 from pytrace.grammar.plan import KprobeAttach, PerfEventAttach, TracepointAttach, UprobeAttach
 from pytrace.grammar.source import encode_text
 from pytrace.runtime import cpus
+from pytrace.runtime.kernel import IMAGE, image_addresses
 from pytrace.runtime.libbpf import library
 from pytrace.runtime.links import Link, release_all, stop_all
 from pytrace.runtime.mounts import tracefs
@@ -71,15 +72,27 @@ def _events(place: PerfPlace, pid: int) -> Iterator[int]:
 
 
 def _kprobe(place: KprobeAttach) -> int:
+    """A name alone may be that of functions of modules as well, which the kernel refuses (Linux 6.7): then the address
+    of the one in the image will do."""
+    if not place.function:
+        return _kprobe_event(place, "", place.offset)
+    if place.module in ("", IMAGE):
+        try:
+            return _kprobe_event(place, place.function, place.offset)
+        except OSError as error:
+            addresses = image_addresses(place.function) if place.module else []
+            if error.errno != errno.EADDRNOTAVAIL or len(addresses) != 1:
+                raise
+        return _kprobe_event(place, "", addresses[0] + place.offset)
+    return _kprobe_event(place, f"{place.module}:{place.function}", place.offset)
+
+
+def _kprobe_event(place: KprobeAttach, function: str, offset: int) -> int:
     """The PMU `kprobe` (Linux 4.17).
 
     config1 points at the name and config2 is the offset; without a name config2 is an address.
     """
-    if place.function.startswith("0x"):
-        name, offset = None, int(place.function, 16) + place.offset
-    else:
-        module = "" if place.module in ("", "vmlinux") else f"{place.module}:"
-        name, offset = ctypes.create_string_buffer(encode_text(f"{module}{place.function}")), place.offset
+    name = ctypes.create_string_buffer(encode_text(function)) if function else None
     attr = PerfAttr(
         type=_pmu("kprobe", "type"),
         config=_return_flag("kprobe", place.returns),

@@ -17,6 +17,7 @@ from pytrace.runtime.elf import ElfFile
 from pytrace.runtime.tracefs import Tracefs
 
 KALLSYMS = "/proc/kallsyms"
+IMAGE = "vmlinux"  # what stands for a module's name
 _FILTER = "available_filter_functions"
 _TEXT = frozenset(b"tTwW")
 
@@ -102,6 +103,17 @@ class KernelSymbols:
     def _name(self, start: int) -> str:
         line = self._data[start : self._data.find(b"\n", start)]
         return line.split()[2].decode()
+
+
+def image_addresses(function: str, path: str = KALLSYMS) -> list[int]:
+    """Where the functions of that name are in the kernel's image, modules left out."""
+    wanted = encode_text(function)
+    found = []
+    for line in Path(path).read_bytes().splitlines():
+        address, kind, *rest = line.split()
+        if rest == [wanted] and kind[:1] in (b"t", b"T", b"w", b"W"):
+            found.append(int(address, 16))
+    return found
 
 
 class _FunctionList:

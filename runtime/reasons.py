@@ -89,6 +89,8 @@ def _kprobe(place: KprobeAttach | KprobeMultiAttach | KprobeSessionAttach, numbe
             return "this kernel has no kprobes (CONFIG_KPROBE_EVENTS); use a tracepoint or fentry instead"
         case errno.ENOENT:
             return f"the kernel has no function {where}, or its module is not loaded"
+        case errno.EADDRNOTAVAIL if isinstance(place, KprobeAttach) and place.module:
+            return f"several functions of {place.module} are called {where}; give an address (with --unsafe)"
         case errno.EADDRNOTAVAIL:
             return f"several functions of the kernel are called {where}; name the module"
         case errno.EILSEQ:
@@ -120,6 +122,11 @@ def _trampoline(place: TrampolineAttach, number: int) -> str | None:
             if place.program:
                 return f"BPF program {place.program} is gone, or has no function {place.function}"
             return f"the kernel's BTF has no function {place.function}; is its module loaded?"
+        case errno.EADDRNOTAVAIL:
+            return (
+                f"this kernel takes another function called {place.function} for that of {place.module} (before "
+                f"Linux 6.4); use a kprobe"
+            )
         case errno.EBUSY:
             return f"{place.function} is traced in another way already"
         case errno.E2BIG:

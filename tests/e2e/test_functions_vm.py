@@ -80,6 +80,42 @@ def test_functions_of_a_module(file: Path, host: LiveHost) -> None:
     assert host.function_modules("ovl_open") == ["overlay"]
 
 
+@tag("probe.fentry.ambiguous", "err.ap.module", "probe.kprobe.module", "probe.fentry.module", "err.ap.attach")
+def test_functions_of_one_name(host: LiveHost) -> None:
+    """`device_show` of virtio and that of PCI, which a file of each device in sysfs calls."""
+    if host.function_modules("device_show") != ["vmlinux", "virtio"]:
+        pytest.skip("virtio is no module of this kernel")
+
+    def read() -> None:
+        of_pci = next(Path("/sys/bus/pci/devices").iterdir()) / "device"
+        of_virtio = next(Path("/sys/bus/virtio/devices").iterdir()) / "device"
+        for path in [of_pci] * 3 + [of_virtio] * 4:
+            path.read_text()
+
+    _, maps = observe(
+        "".join(f"{kind}:device_show {OURS} {{ @[probe] = count(); }}" for kind in ("kprobe:vmlinux", "kprobe:virtio"))
+        + f"fentry:vmlinux:device_show {OURS} {{ @[probe] = count(); }}"
+        + f"kretprobe:vmlinux:device_show {OURS} {{ @[probe] = count(); }}",
+        read,
+    )
+    assert maps["@"] == {
+        "kprobe:vmlinux:device_show": 3,
+        "kprobe:virtio:device_show": 4,
+        "fentry:vmlinux:device_show": 3,
+        "kretprobe:vmlinux:device_show": 3,
+    }
+    try:
+        _, maps = observe(f"fentry:virtio:device_show {OURS} {{ @[probe] = count(); }}", read)
+    except AttachError as error:  # before Linux 6.4
+        assert "takes another function called device_show for that of virtio" in error.reason
+    else:
+        assert maps["@"] == {"fentry:virtio:device_show": 4}
+    with pytest.raises(CompileError, match="Ambiguous function: device_show is in vmlinux, virtio"):
+        observe("fentry:device_show { }", read)
+    with pytest.raises(AttachError, match="several functions of the kernel are called device_show; name the module"):
+        observe("kprobe:device_show { }", read)
+
+
 # ---------------------------------------------------------------- sessions
 
 
@@ -206,7 +242,9 @@ OUTER = "{outer} {{ @names[str({name})] = count(); }} kprobe:strncpy_from_user_n
 
 
 @tag("rt.recursion")
-@pytest.mark.parametrize(("outer", "name", "inside"), [("kprobe", "uptr(arg1)", 0), ("fentry", "args.filename", TIMES)])
+@pytest.mark.parametrize(
+    ("outer", "name", "inside"), [("kprobe", "uptr(arg1)", 0), ("fentry", "uptr(args.filename)", TIMES)]
+)
 def test_a_kprobe_does_not_run_inside_of_another(outer: str, name: str, inside: int) -> None:
     """Reading the text, the program at do_sys_openat2 comes to the other probe: only of a kprobe, whose like the
     kernel does not let in, that goes unseen."""
@@ -243,7 +281,7 @@ def test_pointers_of_arguments_and_behind_them(file: Path) -> None:
 
 # ---------------------------------------------------------------- places in functions
 
-ENDBR64 = 0xFA1E0FF3
+NOP5 = 0x00441F0F  # its first four bytes: what stands for ftrace's call
 
 
 @tag("probe.kprobe.addr", "probe.kprobe.offset", "probe.kprobe.offset.check", "err.ap.offset", "err.ap.attach")
@@ -269,10 +307,11 @@ def test_places_in_functions(host: LiveHost, tmp_path: Path, monkeypatch: pytest
 
 
 def _behind_ftrace(address: int) -> int:
-    """The offset of the instruction behind the 5 bytes that ftrace may replace, which `endbr64` may precede."""
+    """The offset of the instruction behind the 5 bytes that ftrace may replace, which `endbr64` may precede, or
+    what the kernel has put in its place."""
     outputs, _ = observe(f"begin {{ print((uint32)*kptr((uint32 *){address:#x})); exit(); }}", lambda: None)
     first = next(int(o.text) for o in outputs if o.kind == "value")
-    return 9 if first == ENDBR64 else 5
+    return 5 if first == NOP5 else 9
 
 
 # ---------------------------------------------------------------- what the kernel refuses

@@ -20,7 +20,7 @@ from pytrace.runtime import bpfids
 from pytrace.runtime.aims import Aims, in_modules
 from pytrace.runtime.attach_multi import KPROBE_SESSION, KernelGroup, groups, link_type, singles
 from pytrace.runtime.host import LiveHost
-from pytrace.runtime.kernel import KernelSymbols
+from pytrace.runtime.kernel import KernelSymbols, image_addresses
 from tests.fakehost import FakeHost
 
 tag = pytest.mark.tag
@@ -40,6 +40,17 @@ def test_a_function_ends_where_the_next_symbol_starts(tmp_path: Path) -> None:
     assert symbols.size("vfs_read") == symbols.size("an_alias") == 0x150
     assert symbols.size("m") is None  # the last: who knows
     assert symbols.size("no_such") is None
+
+
+@tag("probe.kprobe.module")
+def test_functions_of_one_name(tmp_path: Path) -> None:
+    path = tmp_path / "kallsyms"
+    path.write_text(
+        "ffffffff81000000 t device_show\nffffffff81000010 D device_show\nffffffff81000020 T device_shown\n"
+        "ffffffffc0000000 t device_show\t[virtio]\n"
+    )
+    assert image_addresses("device_show", str(path)) == [0xFFFFFFFF81000000]
+    assert image_addresses("device_sho", str(path)) == []
 
 
 @tag("env.VMLINUX", "probe.kprobe.offset.check")
