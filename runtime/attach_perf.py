@@ -10,6 +10,7 @@ import errno
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,7 @@ def _counters(place: PerfEventAttach, pid: int) -> Iterator[int]:
         yield perf_event_open(attr, _ANY, cpu)
 
 
+@cache
 def _pmu(name: str, entry: str) -> int:
     """A number that sysfs tells about a PMU; ENODEV when the kernel has no such PMU."""
     try:
@@ -151,6 +153,7 @@ def _semaphore_shift() -> int:
     return _config_bit("uprobe", "ref_ctr_offset")
 
 
+@cache
 def _config_bit(pmu: str, name: str) -> int:
     """The first bit of a field of `config`.
 

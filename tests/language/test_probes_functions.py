@@ -27,8 +27,8 @@ tag = pytest.mark.tag
 READ = FUNCTIONS["vmlinux", "vfs_read"]
 
 
-def compiled(text: str, host: FakeHost | None = None, **options: str) -> Compilation:
-    return compile_text(text, "stdin", Options(stages=frozenset({"codegen"}), **options), host or FakeHost())
+def compiled(text: str, host: FakeHost | None = None) -> Compilation:
+    return compile_text(text, "stdin", Options(stages=frozenset({"codegen"})), host or FakeHost())
 
 
 def places(text: str, host: FakeHost | None = None) -> list[object]:

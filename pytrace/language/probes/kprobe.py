@@ -161,6 +161,7 @@ class _Kprobe(RegisterProbe):
 
     def numbered(self, target: Target, number: int) -> Target | None:
         """See `ProbeType.numbered`."""
+        assert isinstance(target.attach, KprobeAttach)
         return replace(target, attach=replace(target.attach, cookie=number))
 
     def links(self, places: tuple[Attach, ...], host: Host) -> int:

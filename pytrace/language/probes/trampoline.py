@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from pytrace.grammar.attachpoint import matcher
@@ -51,6 +51,7 @@ class _Trampoline(Probe):
     instead: ClassVar[str]  # the probe that does without BTF
 
     def expand(self, place: Place) -> Iterator[Target]:
+        found: Sequence[Prototype | BpfFunction]
         if place.parts[0] == bpf.WORD:
             found = list(bpf.expand(place))
         elif len(place.parts) > 2:
