@@ -135,7 +135,7 @@ def _list(arguments: Arguments, messages: Messages) -> int:
                 f"It appears that '{search}' is a filename but the file does not exist. "
                 f"Treating '{search}' as a search pattern."
             )
-        host = LiveHost(arguments.include_dirs, arguments.include, arguments.unsafe, arguments.traceable)
+        host = LiveHost(arguments.include_dirs, arguments.include, arguments.unsafe, traceable=arguments.traceable)
         found = list_probes(search, host, REGISTRY, arguments.verbose, arguments.pid, messages.warning)
         return _print(messages, (f"{line}\n" for line in found))
     except Exception as error:

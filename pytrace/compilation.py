@@ -75,4 +75,4 @@ def live_host(options: Options) -> Host:
     """The machine we are on."""
     from pytrace.runtime.host import LiveHost
 
-    return LiveHost(options.include_dirs, options.include, options.unsafe, options.traceable)
+    return LiveHost(options.include_dirs, options.include, options.unsafe, traceable=options.traceable)
