@@ -123,7 +123,8 @@ def check_limits(typed: Iterable[TypedProbe], context: Context) -> None:
             f"Can't attach to {places} probes because it exceeds the current limit of {config.max_probes} probes.",
             None,
             hints=(
-                "You can raise it with the environment variable BPFTRACE_MAX_PROBES. Be careful: very many "
-                "probes make the whole machine slow.",
+                "Each is attached by itself, which takes long for so many, and every hit makes the machine slower: "
+                "name fewer functions.",
+                "You can raise the limit with the environment variable BPFTRACE_MAX_PROBES.",
             ),
         )

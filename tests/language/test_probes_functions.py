@@ -83,6 +83,7 @@ def test_only_where_the_kernel_has_multi_links_are_they_one_probe() -> None:
     with pytest.raises(CompileError) as caught:
         compiled("config = { max_probes = 3 } kprobe:vfs_* { @ = count(); }", world)
     assert "Can't attach to 4 probes because it exceeds the current limit of 3 probes." in str(caught.value)
+    assert "name fewer functions" in str(caught.value)
     assert "BPFTRACE_MAX_PROBES" in str(caught.value)
 
 
