@@ -6,10 +6,13 @@ Starting a program takes seconds under emulation, so each test looks at many thi
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import struct
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -264,6 +267,34 @@ def test_a_kprobe_does_not_run_inside_of_another(outer: str, name: str, inside: 
     assert maps["@names"][path] == TIMES
     assert (maps["@inner"] or 0) >= inside
     assert maps["@inner"] is None or inside
+
+
+SLEEPERS = 60  # more than the kernel keeps return addresses of (kernel/trace/trace_kprobe.c, maxactive)
+
+
+@tag("probe.kretprobe")
+def test_returns_that_are_missed_are_counted(host: LiveHost) -> None:
+    nanosleep = ctypes.CDLL(None).nanosleep
+    length = struct.pack("=qq", 1, 0)
+    with trace(f"kretprobe:hrtimer_nanosleep {OURS} {{ @seen = count(); }}") as t:
+        shown = []
+        for output in t.outputs():
+            shown.append(output.text)
+            if output.kind == "attached_probes":
+                threads = [threading.Thread(target=nanosleep, args=(length, None)) for _ in range(SLEEPERS)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                t.stop()
+        seen, missed = t.maps["@seen"], t.losses.missed
+    assert 0 < seen < SLEEPERS
+    # others that sleep may have been missed as well
+    if host.has("kprobe_session"):  # since before that (Linux 6.7) links tell how many they missed
+        assert missed["kretprobe:hrtimer_nanosleep"] >= SLEEPERS - seen
+        assert any("kretprobe:hrtimer_nanosleep: missed" in text for text in shown)
+    else:
+        assert not missed
 
 
 # ---------------------------------------------------------------- pointers of arguments
