@@ -58,27 +58,29 @@ def functions() -> Iterator[tuple[int, str]]:
         HostError: the kernel does not tell (CAP_SYS_ADMIN is needed).
     """
     types: dict[int, BtfFile | None] = {}
-    for number in _numbers(library().bpf_prog_get_next_id):
-        try:
-            descriptor = open_program(number)
-        except FileNotFoundError:
-            continue  # gone meanwhile
-        except OSError as error:
-            raise HostError(f"cannot look at BPF program {number}: {error.strerror}") from error
-        try:
-            btf, functions_of = _functions_of(descriptor)
-        finally:
-            os.close(descriptor)
-        if not btf:
-            continue
-        if btf not in types:
-            types[btf] = BtfFile.by_id(btf)
-        file = types[btf]
-        if file is not None:
-            for function in functions_of:
-                record = file.record(function)
-                if record.kind == Kind.FUNC:
-                    yield number, record.name
+    try:
+        for number in _numbers(library().bpf_prog_get_next_id):
+            for name in _names(number, types):
+                yield number, name
+    except OSError as error:
+        raise HostError(f"the kernel does not show its BPF programs: {error.strerror}") from error
+
+
+def _names(number: int, types: dict[int, BtfFile | None]) -> list[str]:
+    """The names of a program's functions; `types` keeps BTF by its id."""
+    try:
+        descriptor = open_program(number)
+    except FileNotFoundError:
+        return []  # gone meanwhile
+    try:
+        btf, numbers = _functions_of(descriptor)
+    finally:
+        os.close(descriptor)
+    if btf and btf not in types:
+        types[btf] = BtfFile.by_id(btf)
+    file = types.get(btf)
+    records = [file.record(function) for function in numbers] if file else []
+    return [record.name for record in records if record.kind == Kind.FUNC]
 
 
 def _functions_of(descriptor: int) -> tuple[int, list[int]]:
@@ -102,11 +104,13 @@ def _info(descriptor: int, info: ctypes.Array[ctypes.c_char]) -> None:
 
 
 def _numbers(following: Callable[..., int]) -> Iterator[int]:
-    """All ids of a kind of object, in rising order."""
+    """All ids of a kind of object, in rising order; raises OSError."""
     number, found = 0, c_uint32()
-    while following(c_uint32(number), ctypes.byref(found)) == 0:
+    while (result := following(c_uint32(number), ctypes.byref(found))) == 0:
         number = found.value
         yield number
+    if result != -errno.ENOENT:
+        _checked(result)
 
 
 def _checked(result: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from dataclasses import replace
@@ -128,6 +129,15 @@ def test_programs_that_are_loaded() -> None:
     assert len(others) == 1  # the body of the loop
     with pytest.raises(OSError, match="No such file"):
         bpfids.open_program(number)
+
+
+@tag("probe.fentry.bpf")
+def test_a_kernel_that_does_not_show_its_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bpfids.library(), "bpf_prog_get_next_id", lambda number, found: -errno.EPERM)
+    with pytest.raises(HostError, match="does not show its BPF programs: Operation not permitted"):
+        list(bpfids.functions())
+    monkeypatch.setattr(bpfids.library(), "bpf_prog_get_next_id", lambda number, found: -errno.ENOENT)
+    assert list(bpfids.functions()) == []
 
 
 @pytest.mark.root
