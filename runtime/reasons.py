@@ -23,6 +23,8 @@ from pytrace.runtime.mounts import tracefs
 
 _SAMPLE_RATE = Path("/proc/sys/kernel/perf_event_max_sample_rate")
 
+_ENOTSUPP = 524  # include/linux/errno.h; errno(3) does not have it
+
 # what any kind of probe can run into
 _COMMON = {
     errno.EPERM: "the kernel does not permit it (lockdown, or a missing capability such as CAP_PERFMON)",
@@ -129,6 +131,8 @@ def _trampoline(place: TrampolineAttach, number: int) -> str | None:
             )
         case errno.EBUSY:
             return f"{place.function} is traced in another way already"
+        case _ if number == _ENOTSUPP:
+            return f"trampolines cannot do {place.function}: too many arguments, or larger ones; use a kprobe"
         case errno.E2BIG:
             return f"too many programs are attached to {place.function}"
         case _:
