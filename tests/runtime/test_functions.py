@@ -22,6 +22,7 @@ from pytrace.runtime.aims import Aims, in_modules
 from pytrace.runtime.attach_multi import KPROBE_SESSION, KernelGroup, groups, link_type, singles
 from pytrace.runtime.host import LiveHost
 from pytrace.runtime.kernel import KernelSymbols, image_addresses
+from pytrace.runtime.libbpf import library
 from tests.fakehost import FakeHost
 
 tag = pytest.mark.tag
@@ -133,10 +134,10 @@ def test_programs_that_are_loaded() -> None:
 
 @tag("probe.fentry.bpf")
 def test_a_kernel_that_does_not_show_its_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bpfids.library(), "bpf_prog_get_next_id", lambda number, found: -errno.EPERM)
+    monkeypatch.setattr(library(), "bpf_prog_get_next_id", lambda number, found: -errno.EPERM)
     with pytest.raises(HostError, match="does not show its BPF programs: Operation not permitted"):
         list(bpfids.functions())
-    monkeypatch.setattr(bpfids.library(), "bpf_prog_get_next_id", lambda number, found: -errno.ENOENT)
+    monkeypatch.setattr(library(), "bpf_prog_get_next_id", lambda number, found: -errno.ENOENT)
     assert list(bpfids.functions()) == []
 
 

@@ -213,7 +213,8 @@ def _not_traceable(name: str) -> str:
 @feature
 class Kprobe(_Kprobe):
     """The entry of a kernel function: `kprobe:FUNCTION` or `kprobe:MODULE:FUNCTION`, with `*` in both;
-    `kprobe:FUNCTION+OFFSET` is the instruction that many bytes in.
+    `kprobe:FUNCTION+OFFSET` is the instruction that many bytes in, `kprobe:0xADDRESS` (with --unsafe) the one at an
+    address.
 
     `arg0` to `arg5` are the arguments as 64-bit integers (cast pointers: `((struct file *)arg0)->f_flags`),
     `func` is the function's name, `reg()` reads registers.
