@@ -6,7 +6,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, repeat
 from pathlib import Path
 
 from pytrace.grammar.host import HostError
@@ -217,13 +217,20 @@ class KernelFunctions:
     def all(self) -> Iterator[tuple[str, str]]:
         """Module and name of every function, sorted; those that the compiler split off (`.part.`) are left
         out."""
-        found = self._symbols.functions() if self._list is None else _listed(self._list.lines())
-        yield from sorted({pair for pair in found if ".part." not in pair[1]})
+        if self._list is None:
+            yield from sorted({pair for pair in self._symbols.functions() if ".part." not in pair[1]})
+        else:
+            yield from _listed(self._list.lines())
 
 
 def _listed(lines: list[str]) -> Iterator[tuple[str, str]]:
+    """What the lines say, in order. There are tens of thousands, nearly all of the image: so lists, not one by one."""
+    # the second: places whose function was freed or overridden, kernel/trace/ftrace.c
+    lines = [line for line in lines if ".part." not in line and not line.startswith("__ftrace_invalid_address")]
+    modules: dict[str, list[str]] = {IMAGE: [line for line in lines if line and " " not in line]}
     for line in lines:
-        name, _, module = line.partition(" ")
-        # places whose function was freed or overridden, kernel/trace/ftrace.c
-        if name and not name.startswith("__ftrace_invalid_address"):
-            yield module.strip("[]") or "vmlinux", name
+        if " " in line:
+            name, _, module = line.partition(" ")
+            modules.setdefault(module.strip("[]"), []).append(name)
+    for module in sorted(modules):
+        yield from zip(repeat(module), sorted(set(modules[module])), strict=False)
