@@ -11,8 +11,10 @@ from pytrace.codegen.debuginfo import DebugInfo
 from pytrace.codegen.frame import I64, PTR, Frame
 from pytrace.codegen.maptable import MapTable
 from pytrace.codegen.statements import StatementGenerator
+from pytrace.codegen.wrapping import IS_RETURN, call_half, call_inner, enter, inner_function, leave
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.plan import Plan, PlanBuilder, ProgramSpec
+from pytrace.grammar.sessions import Pair, pairs
 from pytrace.grammar.source import Source
 from pytrace.grammar.spec import Context, Registry
 from pytrace.grammar.typing import TypedProbe, TypedProgram
@@ -39,8 +41,13 @@ def compile_program(
     module.data_layout = "e-m:e-p:64:64-i64:64-i128:128-n32:64-S128"
     debug = DebugInfo(module, source)
     maps = MapTable(module, debug, plan, program, registry)
-    for number, typed in enumerate(program.running):
-        generate(module, debug, maps, plan, program, typed, registry, context, number)
+    running = program.running
+    sessions = pairs(running, context.host)
+    guarded = any(t.type.guards(t) for typed in running for t in typed.targets)
+    for number, typed in enumerate(running):
+        if not any(pair.back is typed for pair in sessions):
+            pair = next((pair for pair in sessions if pair.entry is typed), None)
+            generate(module, debug, maps, plan, program, typed, registry, context, number, pair, guarded)
     maps.finish()
     debug.finish()
     license_text(module, context.config.license)
@@ -59,12 +66,59 @@ def generate(
     registry: Registry,
     context: Context,
     number: int,
+    pair: Pair | None = None,
+    guarded: bool = False,
 ) -> None:
-    """One BPF program."""
+    """One BPF program, which may be that of a pair of blocks. `guarded` keeps it from running inside of another."""
     target = typed.target
     symbol = f"{re.sub(r'[^A-Za-z0-9_]', '_', target.name)[:80]}_{number}"
+    places = target.type.merge(tuple(t.attach for t in typed.targets))
+
+    def block(function: ir.Function, typed: TypedProbe) -> ir.Function:
+        block_code(function, debug, maps, plan, program, typed, registry, context, number)
+        return function
+
+    function = main_function(module, symbol, target.section)
+    if pair is None and not guarded:
+        block(function, typed)
+    else:
+        frame = Frame(function, debug, maps, typed.probe.span, number, context.config.on_stack_limit)
+        frame.builder.store(function.args[0], frame.context_slot_)
+        flag = enter(frame, maps.guard(len(program.probes)), len(plan.programs)) if guarded else None
+        entry = block(inner_function(module, f"{symbol}_entry"), typed)
+        if pair is None:
+            call_inner(frame, entry)
+        else:
+            back = block(inner_function(module, f"{symbol}_return"), pair.back)
+            call_half(frame, entry, back, parameters_of(IS_RETURN, context))
+            places = (pair.place,)
+        if guarded:
+            leave(frame, flag)
+        frame.finish(target.type.return_code)
+    plan.programs.append(ProgramSpec(symbol, target.section, places, target.type.reverse))
+
+
+def main_function(module: ir.Module, symbol: str, section: str) -> ir.Function:
+    """The function that the kernel calls."""
     function = ir.Function(module, ir.FunctionType(I64, [PTR]), symbol)
-    function.section = target.section
+    function.section = section
+    function.args[0].name = "ctx"
+    return function
+
+
+def block_code(
+    function: ir.Function,
+    debug: DebugInfo,
+    maps: MapTable,
+    plan: PlanBuilder,
+    program: TypedProgram,
+    typed: TypedProbe,
+    registry: Registry,
+    context: Context,
+    number: int,
+) -> None:
+    """The code of a block, with its predicate, in a function that takes the program's context."""
+    target = typed.target
     function.args[0].name = "ctx"
     frame = Frame(function, debug, maps, typed.probe.span, number, context.config.on_stack_limit)
     frame.builder.store(function.args[0], frame.context_slot_)
@@ -75,8 +129,12 @@ def generate(
     target.type.enter(generator, target)
     generator.program()
     frame.finish(target.type.return_code)
-    places = target.type.merge(tuple(t.attach for t in typed.targets))
-    plan.programs.append(ProgramSpec(symbol, target.section, places, target.type.reverse))
+
+
+def parameters_of(name: str, context: Context) -> int:
+    """How many parameters a function of the kernel has that programs may call."""
+    prototype = context.host.function_prototype(name)
+    return len(prototype.parameters) if prototype else 0
 
 
 def filter_process(generator: StatementGenerator) -> None:

@@ -101,6 +101,22 @@ class DebugInfo:
         function.set_metadata("dbg", subprogram)
         return subprogram
 
+    def declaration(self, function: ir.Function, result: Any, pointers: int) -> None:
+        """Attach a DISubprogram to a function that is declared only, with so many pointers as its parameters."""
+        signature = self._node("DISubroutineType", {"types": self._list([result, *[self.pointer] * pointers])})
+        subprogram = self._node(
+            "DISubprogram",
+            {
+                "name": function.name,
+                "scope": self.file,
+                "file": self.file,
+                "line": 1,
+                "type": signature,
+                "spFlags": ir.DIToken("DISPFlagOptimized"),
+            },
+        )
+        function.set_metadata("dbg", subprogram)
+
     def _parameter(self, name: str, number: int, kind: Any, scope: Any) -> Any:
         return self._node(
             "DILocalVariable",

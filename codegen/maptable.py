@@ -8,7 +8,7 @@ from llvmlite import ir
 
 from pytrace.codegen.debuginfo import DebugInfo
 from pytrace.grammar.layout import Layout, layout_of
-from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, LOST, REFUSED, RING, TABLES, MapSpec, PlanBuilder
+from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, GUARD, LOST, REFUSED, RING, TABLES, MapSpec, PlanBuilder
 from pytrace.grammar.spec import Registry
 from pytrace.grammar.types import INT64, UINT32, UINT64, Aggregate, Type, round_up, size_of
 from pytrace.grammar.typing import MapInfo, TypedProgram
@@ -102,6 +102,10 @@ class MapTable:
     def refused(self) -> Any:
         """The counters of updates that a full map refused, by number of the user map."""
         return self._internal(REFUSED, "percpu_array", 4, 8, sum(1 for m in self.plan.maps if m.name))
+
+    def guard(self, programs: int) -> Any:
+        """Whether a program runs on the CPU, and how often each of so many found that one does."""
+        return self._internal(GUARD, "percpu_array", 4, 8, 1 + programs)
 
     def global_data(self) -> Any:
         """The words that the runtime fills in; more than enough room for all of them."""

@@ -194,9 +194,8 @@ def check_limits(typed: Iterable[TypedProbe], context: Context) -> None:
     """Refuse a script that needs too many programs or probes ([probe.limits])."""
     config, places = context.config, 0
     for programs, probe in enumerate((t for t in typed if not t.left_out), 1):
-        merged = probe.target.type.merge(tuple(t.attach for t in probe.targets))
         # what shares one link counts once here, though not in "Attached N probes"
-        places += len(merged)
+        places += probe.target.type.links(tuple(t.attach for t in probe.targets), context.host)
         if programs > config.max_bpf_progs:
             context.diagnostics.error(
                 "err.ap.limit",
@@ -212,7 +211,8 @@ def check_limits(typed: Iterable[TypedProbe], context: Context) -> None:
             f"Can't attach to {places} probes because it exceeds the current limit of {config.max_probes} probes.",
             None,
             hints=(
-                "You can raise it with the environment variable BPFTRACE_MAX_PROBES. Be careful: very many "
-                "probes make the whole machine slow.",
+                "Each is attached by itself, which takes long for so many, and every hit makes the machine slower: "
+                "name fewer functions.",
+                "You can raise the limit with the environment variable BPFTRACE_MAX_PROBES.",
             ),
         )

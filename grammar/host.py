@@ -174,6 +174,23 @@ class Host(TypeSource, Protocol):
         """Module and name of every function that BTF knows, sorted."""
         ...
 
+    def function_modules(self, name: str) -> Sequence[str]:
+        """The modules (`vmlinux` for the image) that have a function of that name by BTF; of several only those in
+        which it can be probed."""
+        ...
+
+    def function_size(self, name: str, module: str = "") -> int | None:
+        """Bytes of a kernel function's code, None if they are not known.
+
+        Raises HostError if the image that should tell (`BPFTRACE_VMLINUX`) cannot be read.
+        """
+        ...
+
+    def bpf_functions(self) -> Iterable[tuple[int, str]]:
+        """Program id and name of every function of the loaded BPF programs that can be probed, in order of the
+        ids."""
+        ...
+
     def raw_tracepoint(self, name: str) -> Prototype | None:
         """A raw tracepoint's arguments by BTF, without the leading `void *__data`."""
         ...

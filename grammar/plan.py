@@ -61,20 +61,34 @@ class RawTracepointAttach(Attach):
 
 @dataclass(frozen=True, slots=True)
 class KprobeAttach(Attach):
-    """Entry (`offset` bytes in) or return of a kernel function; `module` is empty for any."""
+    """Entry (`offset` bytes in) or return of a kernel function; `module` is empty for any.
+
+    Without a `function` the offset is an address. `cookie` is what the program gets from bpf_get_attach_cookie there.
+    """
 
     function: str
     offset: int = 0
     returns: bool = False
     module: str = ""
+    cookie: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class KprobeMultiAttach(Attach):
-    """Many kernel functions through one link (kernel ≥ 5.18 with CONFIG_FPROBE)."""
+    """Many kernel functions through one link (kernel ≥ 5.18 with CONFIG_FPROBE). `cookies`, if there are any, are those
+    of the functions in the same order."""
 
     functions: tuple[str, ...]
     returns: bool = False
+    cookies: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KprobeSessionAttach(Attach):
+    """Kernel functions through one link whose program runs at their entry and at their return (kernel ≥ 6.10)."""
+
+    functions: tuple[str, ...]
+    cookies: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +110,15 @@ class UprobeAttach(Attach):
 
 @dataclass(frozen=True, slots=True)
 class TrampolineAttach(Attach):
-    """fentry or fexit of a kernel function (`vmlinux` or a module), fixed when the program is loaded."""
+    """fentry or fexit of a kernel function (`vmlinux` or a module), fixed when the program is loaded.
+
+    `program` is not 0 for a function of a loaded BPF program, which has that id; `module` is empty then.
+    """
 
     function: str
     returns: bool = False
     module: str = "vmlinux"
+    program: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +290,7 @@ class Plan:
 def count_of(attach: Attach) -> int:
     """How many probes of `Attached N probes` a place is."""
     match attach:
-        case KprobeMultiAttach(functions=functions):
+        case KprobeMultiAttach(functions=functions) | KprobeSessionAttach(functions=functions):
             return len(functions)
         case UprobeAttach(counted=counted):
             return int(counted)
@@ -298,6 +316,8 @@ CONTROL = "control"  # ring buffer of control records (exit, clear, …) that fo
 GLOBAL_DATA = "globals"
 LOST = "lost"  # per-CPU array: [0] records that found the ring buffer full
 REFUSED = "refused"  # per-CPU array: updates refused because the map was full, by map number
+# per-CPU array: [0] is 1 while a program runs on the CPU, [1 + N] how often program N found it so and left
+GUARD = "guard"
 
 
 @dataclass(frozen=True, slots=True)

@@ -428,6 +428,19 @@ class ProbeType(Feature):
         """Why this very target has no `args`, `argN` (`index` is the N) or `retval`; None if it has."""
         return None
 
+    def links(self, places: tuple[Attach, ...], host: Host) -> int:
+        """How many links the kernel makes for the places of one program."""
+        return len(self.merge(places))
+
+    def session(self, entry: tuple[Target, ...], back: tuple[Target, ...], host: Host) -> Attach | None:
+        """The place of one program that runs at the entry of these targets, which are of this type, and at the return
+        of those; None if there cannot be one."""
+        return None
+
+    def guards(self, target: Target) -> bool:
+        """Whether programs can be called from inside of each other because of this target, without an end."""
+        return False
+
     def search(self, pattern: str, host: Host, pid: int | None) -> Iterator[str]:
         """The attach points (without the type) that match a listing pattern (without the type)."""
         raise NotImplementedError(self.name)

@@ -60,6 +60,7 @@ class Arguments:
     without: frozenset[str] = frozenset()
     emit_elf: str | None = None
     emit_llvm: str | None = None
+    traceable: str = ""
 
     @property
     def file(self) -> str | None:
@@ -211,6 +212,8 @@ OPTIONS = (
     Option(("-q", "--quiet"), "", "do not say how many probes are attached", _flag(quiet=True)),
     Option(("-v", "--verbose"), "", "say more; with -l show the parameters of probes", _flag(verbose=True)),
     Option(("--unsafe",), "", "allow functions that change the system", _flag(unsafe=True)),
+    Option(("--traceable-functions",), "FILE", "take the functions that can be probed from FILE",
+           lambda a, v: replace(a, traceable=v)),
     Option(("--dry-run",), "", "compile, load and attach, then exit", _flag(dry_run=True)),
     Option(("--no-cache",), "", "compile the program even if that was done before", _flag(cache=False)),
     Option(("--strict",), "", "exit with status 1 if anything was lost", _flag(strict=True)),
@@ -243,7 +246,7 @@ HIDDEN = (
     # and pytrace needs links (5.15), so there is nothing left to write into a file.
     Option(("--usdt-file-activation",), "", "", _flag()),
     Option(("--fmt",), "", "", _in_mode("--fmt", "format")),
-    *(Option((name,), "VALUE", "", _unsupported(name)) for name in ("--aot", "--traceable-functions")),
+    Option(("--aot",), "VALUE", "", _unsupported("--aot")),
 )  # fmt: skip
 
 _BY_NAME = {name: option for option in (*OPTIONS, *HIDDEN) for name in option.names}

@@ -156,8 +156,9 @@ def _list(arguments: Arguments, messages: Messages) -> int:
                 f"Treating '{search}' as a search pattern."
             )
         host = LiveHost(
-            arguments.include_dirs, arguments.include, arguments.unsafe, debug_folders=arguments.debug_folders
-        )
+            arguments.include_dirs, arguments.include, arguments.unsafe, debug_folders=arguments.debug_folders,
+            traceable=arguments.traceable,
+        )  # fmt: skip
         found = list_probes(search, host, REGISTRY, arguments.verbose, arguments.pid, messages.warning)
         return _print(messages, (f"{line}\n" for line in found))
     except Exception as error:

@@ -110,5 +110,6 @@ def live_host(options: Options) -> Host:
     from pytrace.runtime.host import LiveHost
 
     return LiveHost(
-        options.include_dirs, options.include, options.unsafe, frozenset(options.without), options.debug_folders
-    )
+        options.include_dirs, options.include, options.unsafe, frozenset(options.without), options.debug_folders,
+        options.traceable,
+    )  # fmt: skip

@@ -16,8 +16,9 @@ class Options:
     `dwarf_pids` are processes whose stacks `dw_ustack` can follow besides `pid` and the command's.
     `mode` is empty for tracing, or `test` or `bench`: to run the probes of that type. `probe_filter` is a regular
     expression that the names of probes must match. `without` are facilities of the kernel to be taken for missing
-    (`kprobe_multi`, …). `color` lets the report of tests have colours. `strict` makes any loss an error. `values`
-    gives outputs their Python values besides their text. `cache` lets compiled programs be kept and used again.
+    (`kprobe_multi`, …). `traceable` is a file that replaces the kernel's list of traceable functions. `color` lets
+    the report of tests have colours. `strict` makes any loss an error. `values` gives outputs their Python values
+    besides their text. `cache` lets compiled programs be kept and used again.
     """
 
     parameters: tuple[str, ...] = ()
@@ -42,3 +43,4 @@ class Options:
     probe_filter: str | None = None
     without: tuple[str, ...] = ()
     color: bool = False
+    traceable: str = ""

@@ -63,6 +63,7 @@ def options_of(arguments: Arguments) -> Options:
         probe_filter=arguments.probe_filter,
         without=tuple(sorted(arguments.without)),
         color=os.environ.get(COLOR_VARIABLE) != "never",
+        traceable=arguments.traceable,
     )
 
 

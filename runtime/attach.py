@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -26,7 +27,7 @@ from pytrace.grammar.plan import (
     count_of,
 )
 from pytrace.grammar.source import encode_text
-from pytrace.runtime import attach_iter, attach_perf
+from pytrace.runtime import aims, attach_iter, attach_perf
 from pytrace.runtime.attach_multi import FACILITIES, Group, groups, link_type, singles
 from pytrace.runtime.bpf_object import BpfObject
 from pytrace.runtime.libbpf import library
@@ -75,9 +76,13 @@ class Attacher:
         self.partial: list[AttachFailure] = []
         self.notes: dict[str, str] = {}
         self.places = 0
+        self._aims = aims.Aims()
 
     def prepare(self) -> None:
-        """Before the load: tell libbpf what programs will be attached to. Raises `AttachError`."""
+        """Before the load: tell libbpf what programs will be attached to. Raises `AttachError`.
+
+        After the load, whether it succeeds or not, call `loaded`.
+        """
         for program in self._plan.programs:
             kind = link_type(program)
             if kind is not None and FACILITIES[kind] not in self._without:
@@ -87,6 +92,10 @@ class Attacher:
             for place in program.attach:
                 if isinstance(place, TrampolineAttach):
                     self._aim(program.symbol, place)
+
+    def loaded(self) -> None:
+        """Give back what only the load needs."""
+        self._aims.close()
 
     def attach(self) -> None:
         """Attach everything; raises `AttachError` when that is what the program asks for."""
@@ -103,12 +112,12 @@ class Attacher:
     def _aim(self, symbol: str, place: TrampolineAttach) -> None:
         """Set the function that a trampoline program is for, or do without the program."""
         handle = self._object.program(symbol)
-        lib = library()
-        result = lib.bpf_program__set_attach_target(handle, 0, encode_text(place.function))
-        if result < 0:
-            lib.bpf_program__set_autoload(handle, False)
+        try:
+            self._aims.set(handle, place)
+        except OSError as error:
+            library().bpf_program__set_autoload(handle, False)
             self._absent.add(symbol)
-            self._fail(place.name, describe(place, OSError(-result, os.strerror(-result))))
+            self._fail(place.name, describe(place, error))
 
     def _attach_program(self, program: ProgramSpec) -> None:
         if program.symbol in self._multi:
@@ -153,7 +162,11 @@ class Attacher:
                     self.partial.append(AttachFailure(place.name, describe(place, refused)))
                 return links
             case TrampolineAttach():
-                return [_link(place, library().bpf_program__attach_trace(program))]
+                link = _link(place, library().bpf_program__attach_trace(program))
+                if aims.traces_another(place):
+                    link.stop()
+                    raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+                return [link]
             case IterAttach():
                 return [attach_iter.attach(self._object.program_fd(symbol), place, self._pid)]
             case XdpAttach() | TcAttach():

@@ -14,16 +14,25 @@ import struct
 from collections.abc import Sequence
 from typing import TypeVar
 
-from pytrace.grammar.data import dataclass
-from pytrace.grammar.plan import Attach, KprobeAttach, KprobeMultiAttach, ProgramSpec, UprobeAttach, count_of
+from pytrace.grammar.data import dataclass, replace
+from pytrace.grammar.plan import (
+    Attach,
+    KprobeAttach,
+    KprobeMultiAttach,
+    KprobeSessionAttach,
+    ProgramSpec,
+    UprobeAttach,
+    count_of,
+)
 from pytrace.grammar.source import encode_text
 from pytrace.runtime.links import DescriptorLink, Link
 from pytrace.runtime.syscalls import bpf_link_create, load_empty_kprobe_program
 from pytrace.runtime.zipped import container
 
 # enum bpf_attach_type and the flags of the two links, include/uapi/linux/bpf.h
-KPROBE_MULTI, UPROBE_MULTI = 42, 48
-FACILITIES = {KPROBE_MULTI: "kprobe_multi", UPROBE_MULTI: "uprobe_multi"}  # as `Features.has` calls them
+KPROBE_MULTI, UPROBE_MULTI, KPROBE_SESSION = 42, 48, 56
+# as `Features.has` calls them
+FACILITIES = {KPROBE_MULTI: "kprobe_multi", UPROBE_MULTI: "uprobe_multi", KPROBE_SESSION: "kprobe_session"}
 _RETURN = 1
 _BAD_ADDRESS = 8
 
@@ -32,7 +41,7 @@ _BAD_ADDRESS = 8
 class KernelGroup:
     """Functions of the kernel."""
 
-    place: KprobeMultiAttach
+    place: KprobeMultiAttach | KprobeSessionAttach
 
     def __len__(self) -> int:
         return len(self.place.functions)
@@ -44,9 +53,10 @@ class KernelGroup:
 
     def parts(self) -> list[KernelGroup]:
         """The first and the second half."""
+        cookies = _halves(self.place.cookies)
         return [
-            KernelGroup(KprobeMultiAttach(self.place.name, half, self.place.returns))
-            for half in _halves(self.place.functions)
+            KernelGroup(replace(self.place, functions=half, cookies=own))
+            for half, own in zip(_halves(self.place.functions), cookies, strict=True)
         ]
 
     def only(self) -> Attach:
@@ -56,9 +66,13 @@ class KernelGroup:
     def open(self, program: int, _pid: int) -> Link:
         """Attach the program; raises OSError."""
         names = (ctypes.c_char_p * len(self))(*(encode_text(name) for name in self.place.functions))
-        flags = _RETURN if self.place.returns else 0
-        rest = struct.pack("=IIQQQ", flags, len(self), ctypes.addressof(names), 0, 0)
-        return DescriptorLink(self.place.name, bpf_link_create(program, KPROBE_MULTI, rest))
+        kind, flags = KPROBE_SESSION, 0
+        if isinstance(self.place, KprobeMultiAttach):
+            kind, flags = KPROBE_MULTI, _RETURN if self.place.returns else 0
+        cookies = _array(list(self.place.cookies))
+        cookies_at = ctypes.addressof(cookies) if self.place.cookies else 0
+        rest = struct.pack("=IIQQQ", flags, len(self), ctypes.addressof(names), 0, cookies_at)
+        return DescriptorLink(self.place.name, bpf_link_create(program, kind, rest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +123,8 @@ Group = KernelGroup | FileGroup
 
 def link_type(program: ProgramSpec) -> int | None:
     """The attach type to load a program with for its places to go by multi links, None if they cannot."""
+    if any(isinstance(place, KprobeSessionAttach) for place in program.attach):
+        return KPROBE_SESSION  # the compiler asked whether the kernel has it
     if any(isinstance(place, KprobeMultiAttach) for place in program.attach):
         return KPROBE_MULTI if has_multi(KPROBE_MULTI) else None
     if program.attach and all(isinstance(place, UprobeAttach) for place in program.attach):
@@ -118,7 +134,9 @@ def link_type(program: ProgramSpec) -> int | None:
 
 def groups(places: Sequence[Attach]) -> list[Group]:
     """The places of a program for multi links, by link."""
-    kernel: list[Group] = [KernelGroup(place) for place in places if isinstance(place, KprobeMultiAttach)]
+    kernel: list[Group] = [
+        KernelGroup(place) for place in places if isinstance(place, (KprobeMultiAttach, KprobeSessionAttach))
+    ]
     files: dict[tuple[str, bool], list[UprobeAttach]] = {}
     for place in places:
         if isinstance(place, UprobeAttach):
@@ -127,11 +145,16 @@ def groups(places: Sequence[Attach]) -> list[Group]:
 
 
 def singles(place: Attach) -> list[Attach]:
-    """The places to attach one by one where there is no multi link."""
-    if not isinstance(place, KprobeMultiAttach):
+    """The places to attach one by one where there is no multi link; those of a session are for messages only."""
+    if not isinstance(place, (KprobeMultiAttach, KprobeSessionAttach)):
         return [place]
     kind = place.name.partition(":")[0]
-    return [KprobeAttach(f"{kind}:{function}", function, returns=place.returns) for function in place.functions]
+    returns = isinstance(place, KprobeMultiAttach) and place.returns
+    cookies = place.cookies or (0,) * len(place.functions)
+    return [
+        KprobeAttach(f"{kind}:{function}", function, returns=returns, cookie=cookie)
+        for function, cookie in zip(place.functions, cookies, strict=True)
+    ]
 
 
 @functools.cache

@@ -9,6 +9,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pytrace.grammar.data import replace
 from pytrace.grammar.plan import KprobeAttach, PerfEventAttach, TracepointAttach, UprobeAttach, WatchpointAttach
 from pytrace.grammar.source import encode_text
 from pytrace.runtime import cpus, libbpf
+from pytrace.runtime.kernel import IMAGE, image_addresses
 from pytrace.runtime.links import Link, release_all, stop_all
 from pytrace.runtime.mounts import tracefs
 from pytrace.runtime.process import threads
@@ -71,7 +73,7 @@ def attach_watchpoint(program: Any, place: WatchpointAttach, pid: int) -> tuple[
 def _attach_event(program: Any, place: PerfPlace | WatchpointAttach, event: int) -> Link:
     # The link owns the event and closes it; the duplicate lets us choose when that takes effect.
     duplicate = os.dup(event)
-    cookie = place.cookie if isinstance(place, UprobeAttach) else 0
+    cookie = place.cookie if isinstance(place, (KprobeAttach, UprobeAttach)) else 0
     options = libbpf.PerfEventOptions(size=ctypes.sizeof(libbpf.PerfEventOptions), bpf_cookie=cookie)
     handle = libbpf.library().bpf_program__attach_perf_event_opts(program, event, ctypes.byref(options))
     if not handle:
@@ -97,15 +99,27 @@ def _events(place: PerfPlace, pid: int) -> Iterator[int]:
 
 
 def _kprobe(place: KprobeAttach) -> int:
+    """A name alone may be that of functions of modules as well, which the kernel refuses (Linux 6.7): then the address
+    of the one in the image will do."""
+    if not place.function:
+        return _kprobe_event(place, "", place.offset)
+    if place.module in ("", IMAGE):
+        try:
+            return _kprobe_event(place, place.function, place.offset)
+        except OSError as error:
+            addresses = image_addresses(place.function) if place.module else []
+            if error.errno != errno.EADDRNOTAVAIL or len(addresses) != 1:
+                raise
+        return _kprobe_event(place, "", addresses[0] + place.offset)
+    return _kprobe_event(place, f"{place.module}:{place.function}", place.offset)
+
+
+def _kprobe_event(place: KprobeAttach, function: str, offset: int) -> int:
     """The PMU `kprobe` (Linux 4.17).
 
     config1 points at the name and config2 is the offset; without a name config2 is an address.
     """
-    if place.function.startswith("0x"):
-        name, offset = None, int(place.function, 16) + place.offset
-    else:
-        module = "" if place.module in ("", "vmlinux") else f"{place.module}:"
-        name, offset = ctypes.create_string_buffer(encode_text(f"{module}{place.function}")), place.offset
+    name = ctypes.create_string_buffer(encode_text(function)) if function else None
     attr = PerfAttr(
         type=_pmu("kprobe", "type"),
         config=_return_flag("kprobe", place.returns),
@@ -145,6 +159,7 @@ def _counters(place: PerfEventAttach, pid: int) -> Iterator[int]:
         yield perf_event_open(attr, _ANY, cpu)
 
 
+@cache
 def _pmu(name: str, entry: str) -> int:
     """A number that sysfs tells about a PMU; ENODEV when the kernel has no such PMU."""
     try:
@@ -164,6 +179,7 @@ def _semaphore_shift() -> int:
     return _config_bit("uprobe", "ref_ctr_offset")
 
 
+@cache
 def _config_bit(pmu: str, name: str) -> int:
     """The first bit of a field of `config`.
 

@@ -314,6 +314,10 @@ class KernelTypes:
         file, number = place
         return self._prototype(file, name, file.record(number).value)
 
+    def modules_of(self, function: str) -> list[str]:
+        """`vmlinux` and the modules that have a function of that name."""
+        return [file.module for file in self._all() if file.find(function, Kind.FUNC)]
+
     def raw_tracepoint(self, name: str) -> Prototype | None:
         """A raw tracepoint. That it exists is known by the typedef `btf_trace_NAME`; the names of the
         arguments, which a typedef lacks, come from the functions that the kernel generates for it."""

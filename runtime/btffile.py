@@ -81,6 +81,7 @@ def _library() -> ctypes.CDLL:
         ("btf__load_vmlinux_btf", pointer, []),
         ("btf__parse", pointer, [text, ctypes.c_void_p]),
         ("btf__parse_split", pointer, [text, pointer]),
+        ("btf__load_from_kernel_by_id", pointer, [number]),
         ("btf__find_by_name_kind", ctypes.c_int32, [pointer, text, number]),
         ("btf__type_by_id", pointer, [pointer, number]),
         ("btf__type_cnt", number, [pointer]),
@@ -126,6 +127,12 @@ class BtfFile:
         """The BTF of a loaded kernel module (/sys/kernel/btf/NAME), None if it has none."""
         handle = _library().btf__parse_split(encode_text(f"/sys/kernel/btf/{name}"), base._handle)
         return cls(handle, name, base) if handle else None
+
+    @classmethod
+    def by_id(cls, number: int) -> BtfFile | None:
+        """The BTF with this id in the kernel, one of a BPF program's; None if it is gone."""
+        handle = _library().btf__load_from_kernel_by_id(number)
+        return cls(handle, "", None) if handle else None
 
     @property
     def handle(self) -> int:

@@ -41,7 +41,8 @@ class LiveHost:
 
     `include_dirs` and `include` are for the C front end (`-I`, `--include`). `unsafe` lets user probes take
     any file (`--unsafe`). `without` are facilities of the kernel to be taken for missing. `debug_folders` are where
-    debug files are looked for first (`--debuginfo`). Methods raise `HostError` where the machine refuses to answer.
+    debug files are looked for first (`--debuginfo`). `traceable` is a file with the list of traceable functions
+    (`--traceable-functions`). Methods raise `HostError` where the machine refuses to answer.
     """
 
     def __init__(
@@ -51,12 +52,13 @@ class LiveHost:
         unsafe: bool = False,
         without: frozenset[str] = frozenset(),
         debug_folders: Sequence[str] = (),
+        traceable: str = "",
     ) -> None:
         if debug_folders:
             from pytrace.runtime import debugfiles
 
             debugfiles.search_in(tuple(debug_folders))
-        self._unsafe, self._without = unsafe, without
+        self._unsafe, self._without, self._traceable = unsafe, without, traceable
         self._include_dirs = tuple(include_dirs)
         self._include = tuple(include)
         self._symbols: dict[str, list[Symbol]] = {}
@@ -90,7 +92,7 @@ class LiveHost:
     def _functions(self) -> KernelFunctions:
         from pytrace.runtime.kernel import KernelFunctions
 
-        return KernelFunctions(self.types, self.tracefs, self.kernel_symbols)
+        return KernelFunctions(self.types, self.tracefs, self.kernel_symbols, self._traceable)
 
     @cached_property
     def _features(self) -> Features:
@@ -156,6 +158,25 @@ class LiveHost:
     def function_prototypes(self) -> Iterable[tuple[str, str]]:
         """See `Host`."""
         return self.types.functions()
+
+    def function_modules(self, name: str) -> Sequence[str]:
+        """See `Host`."""
+        found = self.types.modules_of(name)
+        if len(found) < 2:
+            return found
+        return [module for module in found if self.kernel_function(name, module)]
+
+    def function_size(self, name: str, module: str = "") -> int | None:
+        """See `Host`. Without an image the next symbol of /proc/kallsyms tells, which padding may precede."""
+        image = os.environ.get("BPFTRACE_VMLINUX", "")
+        size = self._functions.image_size(name, module, image) if image else None
+        return size or self.kernel_symbols.size(name)
+
+    def bpf_functions(self) -> Iterable[tuple[int, str]]:
+        """See `Host`."""
+        from pytrace.runtime.bpfids import functions  # few programs need it
+
+        return functions()
 
     def raw_tracepoint(self, name: str) -> Prototype | None:
         """See `Host`."""

@@ -7,16 +7,18 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, repeat
 from pathlib import Path
 
 from pytrace.grammar.host import HostError
 from pytrace.grammar.source import encode_text
 from pytrace.runtime.btf import KernelTypes
 from pytrace.runtime.btffile import Kind
+from pytrace.runtime.elf import ElfFile
 from pytrace.runtime.tracefs import Tracefs
 
 KALLSYMS = "/proc/kallsyms"
+IMAGE = "vmlinux"  # what stands for a module's name
 _FILTER = "available_filter_functions"
 _TEXT = frozenset(b"tTwW")
 _LOWEST = 1 << 63  # of the kernel's addresses
@@ -89,6 +91,15 @@ class KernelSymbols:
             index -= 1
         return self._name(starts[index]), address - addresses[index]
 
+    def size(self, symbol: str) -> int | None:
+        """The bytes from a symbol to the next one, padding included; None if there is no such symbol."""
+        start = self.address(symbol)
+        if start is None:
+            return None
+        addresses, _ = self._table
+        following = bisect_right(addresses, start)
+        return addresses[following] - start if following < len(addresses) else None
+
     def functions(self) -> Iterator[tuple[str, str]]:
         """Module and name of every symbol that is code."""
         for line in self._data.splitlines():
@@ -99,6 +110,17 @@ class KernelSymbols:
     def _name(self, start: int) -> str:
         line = self._data[start : self._data.find(b"\n", start)]
         return line.split()[2].decode()
+
+
+def image_addresses(function: str, path: str = KALLSYMS) -> list[int]:
+    """Where the functions of that name are in the kernel's image, modules left out."""
+    wanted = encode_text(function)
+    found = []
+    for line in Path(path).read_bytes().splitlines():
+        address, kind, *rest = line.split()
+        if rest == [wanted] and kind[:1] in (b"t", b"T", b"w", b"W"):
+            found.append(int(address, 16))
+    return found
 
 
 class _FunctionList:
@@ -143,16 +165,26 @@ class KernelFunctions:
     The authority is tracefs' list of traceable functions. BTF is none: a sixth of the functions in it are
     inlined everywhere, gone after boot, or `notrace`. Where the list cannot be read (it may be missing or
     locked down), BTF and the code symbols of /proc/kallsyms stand for it, and the kernel refuses what it
-    cannot probe.
+    cannot probe. `path` replaces the list of tracefs (`--traceable-functions`).
+
+    Raises:
+        HostError: the list at `path` cannot be read.
     """
 
-    def __init__(self, types: KernelTypes, tracefs: Tracefs, symbols: KernelSymbols) -> None:
+    def __init__(self, types: KernelTypes, tracefs: Tracefs, symbols: KernelSymbols, path: str = "") -> None:
         self._types = types
         self._tracefs = tracefs
         self._symbols = symbols
+        self._path = path
 
     @cached_property
     def _list(self) -> _FunctionList | None:
+        if self._path:
+            try:
+                return _FunctionList(Path(self._path))
+            except OSError as error:
+                reason = f"cannot read the list of traceable functions {self._path}: {error.strerror}"
+                raise HostError(reason) from error
         try:
             return _FunctionList(self._tracefs.root / _FILTER)
         except (OSError, HostError):
@@ -170,6 +202,19 @@ class KernelFunctions:
         where = encode_text(module) + b"]" if module else b""
         return module != "vmlinux" and self._list.contains(line + b" [" + where)
 
+    def image_size(self, name: str, module: str, image: str) -> int | None:
+        """Bytes of a function by an image of the kernel with symbols (`vmlinux`, an ELF file); None if it has not got
+        it.
+
+        Raises:
+            HostError: the image cannot be read.
+        """
+        if module not in ("", "vmlinux"):
+            return None
+        with ElfFile(image) as file:
+            found = file.find(name)
+        return found[0].size if found else None
+
     def _exists_unlisted(self, name: str, module: str) -> bool:
         file = self._types.module(module)
         if file is not None and file.find(name, Kind.FUNC):
@@ -179,13 +224,20 @@ class KernelFunctions:
     def all(self) -> Iterator[tuple[str, str]]:
         """Module and name of every function, sorted; those that the compiler split off (`.part.`) are left
         out."""
-        found = self._symbols.functions() if self._list is None else _listed(self._list.lines())
-        yield from sorted({pair for pair in found if ".part." not in pair[1]})
+        if self._list is None:
+            yield from sorted({pair for pair in self._symbols.functions() if ".part." not in pair[1]})
+        else:
+            yield from _listed(self._list.lines())
 
 
 def _listed(lines: list[str]) -> Iterator[tuple[str, str]]:
+    """What the lines say, in order. There are tens of thousands, nearly all of the image: so lists, not one by one."""
+    # the second: places whose function was freed or overridden, kernel/trace/ftrace.c
+    lines = [line for line in lines if ".part." not in line and not line.startswith("__ftrace_invalid_address")]
+    modules: dict[str, list[str]] = {IMAGE: [line for line in lines if line and " " not in line]}
     for line in lines:
-        name, _, module = line.partition(" ")
-        # places whose function was freed or overridden, kernel/trace/ftrace.c
-        if name and not name.startswith("__ftrace_invalid_address"):
-            yield module.strip("[]") or "vmlinux", name
+        if " " in line:
+            name, _, module = line.partition(" ")
+            modules.setdefault(module.strip("[]"), []).append(name)
+    for module in sorted(modules):
+        yield from zip(repeat(module), sorted(set(modules[module])), strict=False)

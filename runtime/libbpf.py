@@ -116,6 +116,10 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map_update_batch": (c_int, (c_int, c_void_p, c_void_p, POINTER(c_uint32), c_void_p)),
     "bpf_map_delete_batch": (c_int, (c_int, c_void_p, POINTER(c_uint32), c_void_p)),
     "bpf_obj_get_info_by_fd": (c_int, (c_int, c_void_p, POINTER(c_uint32))),
+    "bpf_prog_get_next_id": (c_int, (c_uint32, POINTER(c_uint32))),
+    "bpf_prog_get_fd_by_id": (c_int, (c_uint32,)),
+    "bpf_btf_get_next_id": (c_int, (c_uint32, POINTER(c_uint32))),
+    "bpf_btf_get_fd_by_id": (c_int, (c_uint32,)),
     "libbpf_num_possible_cpus": (c_int, ()),
 }
 

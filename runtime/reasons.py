@@ -12,6 +12,7 @@ from pytrace.grammar.plan import (
     IterAttach,
     KprobeAttach,
     KprobeMultiAttach,
+    KprobeSessionAttach,
     OnDemand,
     PerfEventAttach,
     RawTracepointAttach,
@@ -28,6 +29,8 @@ from pytrace.runtime.mounts import BPFFS, bpffs, pin_path, tracefs
 _PROCESSOR = DEVICES / "cpu"  # the PMU of the processor, where there is one
 PERF_TYPE_HARDWARE = 0  # include/uapi/linux/perf_event.h
 _SAMPLE_RATE = Path("/proc/sys/kernel/perf_event_max_sample_rate")
+
+_ENOTSUPP = 524  # include/linux/errno.h; errno(3) does not have it
 
 # what any kind of probe can run into
 _COMMON = {
@@ -52,7 +55,7 @@ def _specific(place: Attach, number: int) -> str | None:
             return _tracepoint(place, number)
         case RawTracepointAttach():
             return _raw_tracepoint(place, number)
-        case KprobeAttach() | KprobeMultiAttach():
+        case KprobeAttach() | KprobeMultiAttach() | KprobeSessionAttach():
             return _kprobe(place, number)
         case UprobeAttach():
             return _uprobe(place, number)
@@ -92,13 +95,17 @@ def _raw_tracepoint(place: RawTracepointAttach, number: int) -> str | None:
             return None
 
 
-def _kprobe(place: KprobeAttach | KprobeMultiAttach, number: int) -> str | None:
-    where = place.function if isinstance(place, KprobeAttach) else "one of the functions"
+def _kprobe(place: KprobeAttach | KprobeMultiAttach | KprobeSessionAttach, number: int) -> str | None:
+    where = "one of the functions"
+    if isinstance(place, KprobeAttach):
+        where = place.function or f"{place.offset:#x}"
     match number:
         case errno.ENODEV:
             return "this kernel has no kprobes (CONFIG_KPROBE_EVENTS); use a tracepoint or fentry instead"
         case errno.ENOENT:
             return f"the kernel has no function {where}, or its module is not loaded"
+        case errno.EADDRNOTAVAIL if isinstance(place, KprobeAttach) and place.module:
+            return f"several functions of {place.module} are called {where}; give an address (with --unsafe)"
         case errno.EADDRNOTAVAIL:
             return f"several functions of the kernel are called {where}; name the module"
         case errno.EILSEQ:
@@ -127,9 +134,18 @@ def _uprobe(place: UprobeAttach, number: int) -> str | None:
 def _trampoline(place: TrampolineAttach, number: int) -> str | None:
     match number:
         case errno.ENOENT | errno.ESRCH:
+            if place.program:
+                return f"BPF program {place.program} is gone, or has no function {place.function}"
             return f"the kernel's BTF has no function {place.function}; is its module loaded?"
+        case errno.EADDRNOTAVAIL:
+            return (
+                f"this kernel takes another function called {place.function} for that of {place.module} (before "
+                f"Linux 6.4); use a kprobe"
+            )
         case errno.EBUSY:
             return f"{place.function} is traced in another way already"
+        case _ if number == _ENOTSUPP:
+            return f"trampolines cannot do {place.function}: too many arguments, or larger ones; use a kprobe"
         case errno.E2BIG:
             return f"too many programs are attached to {place.function}"
         case _:

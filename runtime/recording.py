@@ -144,17 +144,41 @@ def _names(*methods: Callable[..., Any]) -> frozenset[str]:
 
 
 _BY_FILE = _names(
-    Host.symbols, Host.user_variable, Host.usdt, Host.user_prototype, Host.user_type, Host.stripped, Host.file_offset,
-    Host.instructions, Host.source_line,
-)  # fmt: skip
-_BY_ANSWER = _names(Host.binaries, Host.explain_target, Host.pid_namespace, Host.cgroup_id, Host.interfaces)
+    Host.symbols,
+    Host.user_variable,
+    Host.usdt,
+    Host.user_prototype,
+    Host.user_type,
+    Host.stripped,
+    Host.file_offset,
+    Host.instructions,
+    Host.source_line,
+)
+_BY_ANSWER = _names(
+    Host.binaries, Host.explain_target, Host.pid_namespace, Host.cgroup_id, Host.interfaces, Host.bpf_functions
+)
 _BY_TRACEFS = _names(Host.event, Host.events)
 _BY_KERNEL = _names(
-    Host.find_type, Host.enumerators, Host.enumerator, Host.kernel_function, Host.kernel_functions,
-    Host.function_prototype, Host.function_prototypes, Host.raw_tracepoint, Host.raw_tracepoints, Host.kernel_address,
-    Host.has, Host.demangle, Host.iterators, Host.percpu_variable, Host.type_names, Host.type_definition,
+    Host.find_type,
+    Host.enumerators,
+    Host.enumerator,
+    Host.kernel_function,
+    Host.kernel_functions,
+    Host.function_prototype,
+    Host.function_prototypes,
+    Host.raw_tracepoint,
+    Host.raw_tracepoints,
+    Host.kernel_address,
+    Host.has,
+    Host.demangle,
+    Host.function_modules,
+    Host.function_size,
+    Host.iterators,
+    Host.percpu_variable,
+    Host.type_names,
+    Host.type_definition,
     Host.type_number,
-) | {"page_size", "cpus"}  # fmt: skip
+) | {"page_size", "cpus"}
 
 
 class RecordingHost:

@@ -14,8 +14,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pytrace.grammar.data import dataclass
-from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, LOST, REFUSED, RING, MapSpec, Plan, ProgramSpec
+from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, GUARD, LOST, REFUSED, RING, MapSpec, Plan, ProgramSpec
 from pytrace.runtime import cpus, libbpf
+from pytrace.runtime.aims import in_modules, take_sections
 from pytrace.runtime.attach import Attacher, AttachFailure
 from pytrace.runtime.attach_iter import IteratorLink
 from pytrace.runtime.bpf_object import BpfObject
@@ -77,6 +78,8 @@ class Tracer:
         self._extra = dict(globals or {})
         self._watched: list[int] = []
         raise_limits()
+        if in_modules(place for program in plan.programs for place in program.attach):
+            take_sections()
         self._object = BpfObject(object_bytes, plan.config.log_size, log_level)
         if log_level:
             for program in plan.programs:
@@ -97,12 +100,15 @@ class Tracer:
 
     def load(self) -> None:
         """Create the maps, load the programs, fill the global data. Raises `LoadError`, `AttachError`."""
-        self._attacher.prepare()
         if self._object.has_map(RING):
             self._object.resize_map(RING, ring_size(self.plan.config.perf_rb_pages, cpus.possible()))
         if self._unwinder:
             self._unwinder.prepare()
-        self._object.load()
+        try:
+            self._attacher.prepare()
+            self._object.load()
+        finally:
+            self._attacher.loaded()
         self._write_globals()
         if self._unwinder:
             self._unwinder.fill()
@@ -228,8 +234,11 @@ class Tracer:
     def losses(self) -> Losses:
         """What has been lost so far."""
         missed = dict(self._missed or self._missed_by_links())
-        for program in self.plan.programs:
+        guarded = self._counters(GUARD)[1:]
+        for number, program in enumerate(self.plan.programs):
             count = program_misses(self._object.program_fd(program.symbol))
+            if guarded:
+                count += guarded[number]
             if count:
                 name = program.attach[0].name
                 missed[name] = missed.get(name, 0) + count

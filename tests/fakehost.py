@@ -423,6 +423,8 @@ class FakeHost:
     cgroups: dict[str, int] = field(default_factory=lambda: {"/sys/fs/cgroup": 1})
     percpu: dict[str, PercpuVariable] = field(default_factory=lambda: {"process_counts": PercpuVariable(7, 64, UINT64)})
     devices: tuple[Interface, ...] = INTERFACES
+    sizes: dict[str, int] = field(default_factory=lambda: {"vfs_read": 700})
+    programs: tuple[tuple[int, str], ...] = ((7, "trace_open"), (9, "trace_open"), (9, "helper"))
     page_size: int = 4096
     cpus: int = 4
     asked: list[str] = field(default_factory=list)
@@ -466,6 +468,16 @@ class FakeHost:
     def function_prototypes(self) -> Sequence[tuple[str, str]]:
         self.asked.append("function_prototypes")
         return sorted(self.functions)
+
+    def function_modules(self, name: str) -> Sequence[str]:
+        return sorted(module for module, function in self.functions if function == name)
+
+    def function_size(self, name: str, module: str = "") -> int | None:
+        return self.sizes.get(name)
+
+    def bpf_functions(self) -> Sequence[tuple[int, str]]:
+        self.asked.append("bpf_functions")
+        return self.programs
 
     def raw_tracepoint(self, name: str) -> Prototype | None:
         return self.raw.get(name)

@@ -12,7 +12,7 @@ import pytrace
 from pytrace.arguments import OPTIONS, STAGES, Arguments, UsageError, parse, usage
 
 UNSUPPORTED = [
-    "--fmt", "--aot", "--traceable-functions",
+    "--fmt", "--aot",
 ]  # fmt: skip
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
+import struct
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,6 +169,15 @@ def test_vfsread() -> None:
 
 SLEEPS_MS = (10, 40, 20, 80)
 
+
+def sleep(*milliseconds: int) -> None:
+    """Sleep for these times. `time.sleep` sleeps until a moment that it has chosen before it asks the kernel, so that
+    what the kernel sees is a shorter time, on a busy machine by much; nanosleep(2) gives the kernel the length."""
+    nanosleep = ctypes.CDLL(None).nanosleep
+    for length in milliseconds:
+        assert nanosleep(struct.pack("=qq", 0, length * 1_000_000), None) == 0
+
+
 SLEEPER = """
 kprobe:hrtimer_nanosleep /pid == $1/ { @since[tid] = nsecs; @asked[arg1] = count(); }
 kretprobe:hrtimer_nanosleep /pid == $1 && has_key(@since, tid)/ {
@@ -190,11 +200,7 @@ def test_known_sleeps(probe: str) -> None:
     if probe == "fentry":
         text = text.replace("kretprobe", "fexit").replace("kprobe", "fentry").replace("arg1", "args.mode")
 
-    def workload() -> None:
-        for milliseconds in SLEEPS_MS:
-            time.sleep(milliseconds / 1000)
-
-    outputs, maps = observe(text, workload, os.getpid())
+    outputs, maps = observe(text, lambda: sleep(*SLEEPS_MS), os.getpid())
     shown = [o.text.split() for o in outputs if o.kind == "printf"]
     assert [(name, result) for name, result, _ in shown] == [("hrtimer_nanosleep", "0")] * len(SLEEPS_MS)
     for (_, _, nanoseconds), asked in zip(shown, SLEEPS_MS, strict=True):
@@ -212,7 +218,7 @@ def test_stacks_at_kernel_functions() -> None:
         "kprobe:hrtimer_nanosleep /pid == $1/ { @k[kstack] = count(); }"
         "fentry:hrtimer_nanosleep /pid == $1/ { @f[kstack] = count(); }"
     )
-    _, maps = observe(text, lambda: time.sleep(0.01), os.getpid())
+    _, maps = observe(text, lambda: sleep(10), os.getpid())
     for name in ("@k", "@f"):
         ((stack, count),) = maps[name].items()
         names = [frame.split("+")[0] for frame in stack]

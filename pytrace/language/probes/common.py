@@ -136,10 +136,14 @@ class Place:
         found = len(self.parts)
         if least <= found <= most:
             return True
-        wanted = " or ".join(str(n) for n in range(least, most + 1))
-        noun = "argument" if most == 1 else "arguments"
-        self.error("err.ap.arity", f"{self.type.name} probe type requires {wanted} {noun}, found {found}")
+        self.wrong_arity(" or ".join(str(n) for n in range(least, most + 1)))
         return False
+
+    def wrong_arity(self, wanted: str) -> None:
+        """Report that the number of parts is not one of those `wanted`."""
+        noun = "argument" if wanted == "1" else "arguments"
+        message = f"{self.type.name} probe type requires {wanted} {noun}, found {len(self.parts)}"
+        self.error("err.ap.arity", message)
 
 
 class Probe(ProbeType):

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from pytrace.grammar.attachpoint import matcher
-from pytrace.grammar.data import dataclass
+from pytrace.grammar.data import dataclass, replace
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import Host, HostError, Prototype
-from pytrace.grammar.plan import Attach, KprobeAttach, KprobeMultiAttach
+from pytrace.grammar.plan import Attach, KprobeAttach, KprobeMultiAttach, KprobeSessionAttach
 from pytrace.grammar.spec import Target, feature
 from pytrace.grammar.types import VOID, Int, Space
 from pytrace.language.probes.common import (
@@ -19,6 +19,7 @@ from pytrace.language.probes.common import (
     function_address,
     is_wildcard,
     number,
+    plural,
     register,
     similar,
 )
@@ -59,6 +60,8 @@ class _Kprobe(RegisterProbe):
             found = self._wildcard(place, module, function.name)
         else:
             found = self._exact(place, module, function)
+        if found and function.has_offset and not self._inside(place, module, function):
+            return
         if found and not place.host.has("kprobe"):
             place.lacking("rt.feature.missing", self._unavailable(), (REMEDY,))
             return
@@ -93,6 +96,15 @@ class _Kprobe(RegisterProbe):
             return _Function(name, offset, True)
         return None
 
+    def _inside(self, place: Place, module: str, function: _Function) -> bool:
+        """Whether the offset is in the function, as far as that is known; reports it if not."""
+        size = place.host.function_size(function.name, module)
+        if size is None or function.offset < size:
+            return True
+        message = f"Offset outside the function bounds ('{function.name}' has {plural(size, 'byte')})"
+        place.error("err.ap.offset", message)
+        return False
+
     def _exact(self, place: Place, module: str, function: _Function) -> list[tuple[str, str]]:
         name, host = function.name, place.host
         if ".part." not in name and host.kernel_function(name, module):
@@ -101,11 +113,12 @@ class _Kprobe(RegisterProbe):
             hints = similar(module, modules) or (f"Load it first (modprobe {module}).",)
             place.error("err.ap.module", f"Kernel module '{module}' is not loaded.", hints)
             return []
-        if place.context.unsafe:
+        unsafe = place.context.unsafe
+        # of a name that is nothing at all the error says enough
+        if place.context.config.missing_probes != "ignore" and (unsafe or host.kernel_address(name) is not None):
             place.warning("err.ap.traceable", _not_traceable(name))
+        if unsafe:
             return [(module, name)]
-        if host.kernel_address(name) is not None and place.context.config.missing_probes != "ignore":
-            place.warning("err.ap.traceable", _not_traceable(name))
         place.missing(compose(module, name), self._hints(host, module, name))
         return []
 
@@ -143,7 +156,15 @@ class _Kprobe(RegisterProbe):
         if len(plain) < 2 or len(plain) < len(places):  # a link of many takes function entries and returns only
             return places
         name = f"{self.name}:{plain[0].function} and {len(plain) - 1} more"
-        return (KprobeMultiAttach(name, tuple(p.function for p in plain), self.returns),)
+        return (KprobeMultiAttach(name, tuple(p.function for p in plain), self.returns, _cookies(plain)),)
+
+    def numbered(self, target: Target, number: int) -> Target | None:
+        """See `ProbeType.numbered`."""
+        assert isinstance(target.attach, KprobeAttach)
+        return replace(target, attach=replace(target.attach, cookie=number))
+
+    def links(self, places: tuple[Attach, ...], host: Host) -> int:
+        return len(self.merge(places) if len(places) > 1 and host.has("kprobe_multi") else places)
 
     def _unavailable(self) -> str:
         return f"{self.name} probes are not available: this kernel has no kprobes."
@@ -151,6 +172,9 @@ class _Kprobe(RegisterProbe):
     def search(self, pattern: str, host: Host, pid: int | None) -> Iterator[str]:
         if not host.has("kprobe"):
             raise HostError(f"{self._unavailable()} {REMEDY}")
+        module, _, function = pattern.rpartition(":")
+        if not is_wildcard(pattern):  # of one function the long list need not be read
+            return iter([pattern] if host.kernel_function(function, module) else [])
         match = matcher(pattern)
         if ":" in pattern:
             found = {f"{m}:{f}" for m, f in host.kernel_functions() if ".part." not in f}
@@ -169,6 +193,17 @@ class _Kprobe(RegisterProbe):
         raise NotImplementedError
 
 
+def _plain(targets: tuple[Target, ...]) -> list[KprobeAttach]:
+    """The places of targets; none if there is a module, an offset or an address in them."""
+    places = [t.attach for t in targets if isinstance(t.attach, KprobeAttach)]
+    return [] if any(p.module or p.offset or not p.function for p in places) else places
+
+
+def _cookies(places: list[KprobeAttach]) -> tuple[int, ...]:
+    """The cookies of places; none if all are 0."""
+    return tuple(p.cookie for p in places) if any(p.cookie for p in places) else ()
+
+
 def _not_traceable(name: str) -> str:
     reasons = "either non-existing, inlined, or marked as 'notrace'"
     return f"{name} is not traceable ({reasons}); attaching to it will likely fail"
@@ -177,7 +212,8 @@ def _not_traceable(name: str) -> str:
 @feature
 class Kprobe(_Kprobe):
     """The entry of a kernel function: `kprobe:FUNCTION` or `kprobe:MODULE:FUNCTION`, with `*` in both;
-    `kprobe:FUNCTION+OFFSET` is the instruction that many bytes in.
+    `kprobe:FUNCTION+OFFSET` is the instruction that many bytes in, `kprobe:0xADDRESS` (with --unsafe) the one at an
+    address.
 
     `arg0` to `arg5` are the arguments as 64-bit integers (cast pointers: `((struct file *)arg0)->f_flags`),
     `func` is the function's name, `reg()` reads registers.
@@ -195,6 +231,19 @@ class Kprobe(_Kprobe):
 
     def function(self, emit: Emit, target: Target) -> Value:
         return register(emit, "ip", Space.KERNEL)
+
+    def session(self, entry: tuple[Target, ...], back: tuple[Target, ...], host: Host) -> Attach | None:
+        """BPF_TRACE_KPROBE_SESSION, Linux 6.10. It goes by the functions that ftrace knows."""
+        if back[0].type.name != Kretprobe.name:
+            return None
+        places, others = _plain(entry), _plain(back)
+        functions = tuple(place.function for place in places)
+        if not functions or functions != tuple(place.function for place in others) or not host.has("kprobe_session"):
+            return None
+        if not all(host.kernel_function(name) for name in functions):
+            return None
+        # both have the same, or one has none
+        return KprobeSessionAttach(entry[0].name, functions, _cookies(places) or _cookies(others))
 
     def lines(self, prototype: Prototype) -> Iterator[str]:
         for index, member in enumerate(prototype.parameters):
