@@ -84,6 +84,7 @@ def generate(
     else:
         frame = Frame(function, debug, maps, typed.probe.span, number, context.config.on_stack_limit)
         frame.builder.store(function.args[0], frame.context_slot_)
+        frame.begin()
         flag = enter(frame, maps.guard(len(program.probes)), len(plan.programs)) if guarded else None
         entry = block(inner_function(module, f"{symbol}_entry"), typed)
         if pair is None:

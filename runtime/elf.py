@@ -8,6 +8,7 @@ import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from itertools import compress
 from typing import Self
@@ -196,12 +197,13 @@ class ElfFile:
         of which a stack shows a few.
         """
         partial = FunctionTable(complete=False)
-        for file in self._with_debug_file():
-            for table in file._tables():
-                if table.type == _SHT_SYMTAB and (found := self._functions(file, table)).starts:
-                    return found
-                if table.type == _SHT_DYNSYM and not partial.starts:
-                    partial = self._functions(file, table)
+        with suppress(HostError):  # a damaged debug file: names must do without
+            for file in self._with_debug_file():
+                for table in file._tables():
+                    if table.type == _SHT_SYMTAB and (found := self._functions(file, table)).starts:
+                        return found
+                    if table.type == _SHT_DYNSYM and not partial.starts:
+                        partial = self._functions(file, table)
         return partial
 
     def _functions(self, file: ElfFile, table: Section) -> FunctionTable:

@@ -75,11 +75,11 @@ NAMES = [
 ]
 
 FILES = [
-    program("uprobe:/bin/no_such_file:main { }", "'/bin/no_such_file' does not exist", "full path", "err.ap.target"),
-    program("uprobe:libnosuch:main { }", "'libnosuch' does not exist", "libNAME among the libraries", "err.ap.target"),
-    program("uprobe:/etc/passwd:main { }", "'/etc/passwd' does not exist or is not executable", "full path"),
-    program("uprobe:STRIPPED:main { }", "No matches for uprobe STRIPPED:main.", "it is stripped"),
-    program("usdt:/bin/no_such:a:b { }", "'/bin/no_such' does not exist", "full path", "err.ap.target"),
+    program("uprobe:/bin/no_such_file:main { }", "'/bin/no_such_file' does not exist", "There is no such file", "err.ap.target"),
+    program("uprobe:libnosuch:main { }", "'libnosuch' does not exist", "There is no such file", "err.ap.target"),
+    program("uprobe:/etc/passwd:main { }", "'/etc/passwd' does not exist or is not executable", "is not an ELF file"),
+    program("uprobe:STRIPPED:main { }", "No matches for uprobe STRIPPED:main.", "is stripped"),
+    program("usdt:/bin/no_such:a:b { }", "'/bin/no_such' does not exist", "There is no such file", "err.ap.target"),
     program("usdt:/bin/bash:no_provider:x { }", "Probe has no valid attach points.", "'missing_probes'", "err.ap.none"),
     Bad(("/nowhere/program.bt",), "failed to open file '/nowhere/program.bt': No such file or directory"),
     Bad(("-o", "/nowhere/out", "-e", "begin { }"), '"/nowhere/out": No such file or directory'),

@@ -408,7 +408,7 @@ def test_another_mount_namespace(app: str, tmp_path: Path) -> None:
         text = (
             f"uprobe:{folder}/link:inner {{ @[probe, func, comm, pid] = count(); @stack = ustack(2); }}"
             "uprobe:libhidden:hidden { @library[probe, func] = count(); }"
-            "uprobe:main* { } uretprobe:inner { @r = retval; exit(); }"
+            "uprobe:main* { } uretprobe:inner { @r = retval; if (len(@) && len(@library)) { exit(); } }"
         )
         result = run(text, pid=process.pid)
         maps = result.maps

@@ -301,10 +301,12 @@ class TestProcesses:
     def test_the_exit_of_the_process_ends_the_wait(self, started: Callable[..., Tracer]) -> None:
         child = Child.start("true")
         run = started(Code("p", "tracepoint", send([1]), ()), child=child)
-        threading.Timer(0.05, child.run).start()
+        timer = threading.Timer(0.05, child.run)
+        timer.start()
         before = time.monotonic()
         run.poll(10_000, lambda _: None)
         assert time.monotonic() - before < 5
+        timer.join()
         child.close()
 
 

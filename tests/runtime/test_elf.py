@@ -97,7 +97,11 @@ def test_stripped_files_with_their_symbols_compressed_in_them(tmp_path: Path, da
     packed.write_bytes(b"no archive" if damaged else lzma.compress(inner.read_bytes()))
     subprocess.run(["objcopy", "--strip-all", f"--add-section=.gnu_debugdata={packed}", path], check=True)
     with ElfFile(path) as file:
-        assert {"main", "twice", "hidden"} <= {s.name for s in file.symbols()} or damaged
+        if damaged:  # who looks for a function hears of it; names of addresses do without
+            with pytest.raises(HostError, match="gnu_debugdata"):
+                file.symbols()
+        else:
+            assert {"main", "twice", "hidden"} <= {s.name for s in file.symbols()}
         functions = file.functions()
         assert functions.complete is not damaged
         assert functions.text is not None
