@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
 import struct
 import subprocess
 import time
@@ -35,7 +36,8 @@ LINKS = {
 def link_kind(fd: int) -> str:
     """What kind of link a descriptor is (BPF_OBJ_GET_INFO_BY_FD)."""
     info, size = ctypes.create_string_buffer(256), ctypes.c_uint32(256)
-    assert library().bpf_obj_get_info_by_fd(fd, info, ctypes.byref(size)) == 0
+    if library().bpf_obj_get_info_by_fd(fd, info, ctypes.byref(size)) < 0:
+        return "clsact filter"  # the one way of attaching that has no link
     (kind,) = struct.unpack_from("=I", info)
     return LINKS[kind]
 
@@ -51,6 +53,27 @@ def sleep() -> None:
         time.sleep(0.05)
 
 
+WATCHED = ctypes.c_uint32(1)
+
+
+def write() -> None:
+    """Write the variable that is watched, some times."""
+    for number in range(10):
+        WATCHED.value = number
+
+
+def talk() -> None:
+    """Send a datagram to ourselves over the interface lo."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+    ):
+        one.bind(("127.0.0.1", 0))
+        other.sendto(b"hello", one.getsockname())
+        one.settimeout(10)
+        assert one.recv(10) == b"hello"
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """A probe type: what the kernel must have for it, a program that counts in `@`, what makes it fire."""
@@ -61,6 +84,8 @@ class Case:
     workload: Callable[[], object] = sleep
 
 
+# what the kernels under tests/vm lack of what is asked for here; nothing else may be skipped there
+KNOWN = {"6.1": {"kprobe_session"}, "6.12": set[str]()}
 LIBC = "/lib/x86_64-linux-gnu/libc.so.6"
 
 CASES = [
@@ -71,6 +96,11 @@ CASES = [
     Case("kprobe (wildcard)", ("kprobe",), "kprobe:hrtimer_nano* /pid == PID/ { @ = count(); }"),
     Case("kretprobe", ("kprobe",), "kretprobe:hrtimer_nanosleep /pid == PID/ { @ = count(); }"),
     Case("kretprobe (wildcard)", ("kprobe",), "kretprobe:hrtimer_nano* /pid == PID/ { @ = count(); }"),
+    Case(
+        "kprobe and kretprobe (session)",
+        ("kprobe", "kprobe_session"),
+        "kprobe:hrtimer_nanosleep /pid == PID/ { @a = count(); } kretprobe:hrtimer_nanosleep /pid == PID/ { @ = count(); }",
+    ),
     Case("fentry", ("fentry",), "fentry:hrtimer_nanosleep /pid == PID/ { @ = count(); }"),
     Case("fexit", ("fentry",), "fexit:hrtimer_nanosleep /pid == PID/ { @ = count(); }"),
     Case("uprobe", ("uprobe",), f"uprobe:{LIBC}:clock_nanosleep /pid == PID/ {{ @ = count(); }}"),
@@ -78,6 +108,9 @@ CASES = [
     Case("uretprobe", ("uprobe",), f"uretprobe:{LIBC}:clock_nanosleep /pid == PID/ {{ @ = count(); }}"),
     Case("profile", (), "profile:hz:99 { @ = count(); }"),
     Case("interval", (), "interval:ms:10 { @ = count(); }"),
+    Case("watchpoint", (), f"watchpoint:{ctypes.addressof(WATCHED):#x}:4:w {{ @ = count(); }}", write),
+    Case("xdp", (), "xdp:lo { @ = count(); }", talk),
+    Case("tc", (), "tc:lo:egress { @ = count(); }", talk),
     Case("software", (), "software:context-switches:1 { @ = count(); }"),
 ]
 
@@ -101,11 +134,14 @@ def test_iter(mechanism: Callable[[str], None]) -> None:
 def test_it_fires(case: Case, mechanism: Callable[[str], None]) -> None:
     host = LiveHost()
     lacking = [feature for feature in case.needs if not host.has(feature)]
+    if (series := os.environ.get("PYTRACE_VM")) in KNOWN:
+        assert set(lacking) <= KNOWN[series], "this kernel has it: asking for it is wrong"
     if lacking:
         mechanism(f"{case.probe}: not there (no {', '.join(lacking)})")
         pytest.skip(f"this kernel has no {', '.join(lacking)}")
     found: set[str] = set()
-    with trace(case.text.replace("PID", str(os.getpid()))) as t:
+    pid = os.getpid() if case.workload is write else None
+    with trace(case.text.replace("PID", str(os.getpid())), pid=pid) as t:
         for output in t.outputs():
             if output.kind == "attached_probes":
                 found = mechanisms(t)
