@@ -360,6 +360,7 @@ USAGE:
     pytrace [options] -e 'program' [parameters]
     pytrace [options] -l [SEARCH]
     pytrace [-p PID] cleanup                       remove what killed runs left on network interfaces
+    pytrace cache clear                            forget the compiled programs that are kept for the next run
 
 OPTIONS:
 {options}

@@ -15,7 +15,8 @@ from pytrace.arguments import Arguments, UsageError, parse, usage
 from pytrace.messages import FAILED, INTERNAL, NOT_RUNNING, Messages, make_messages, report
 
 STDIN = "stdin"  # the name of a program without a file, in messages
-CLEANUP = "cleanup"  # the command; a program in a file of this name comes first
+# the commands; a program in a file of such a name comes first
+CLEANUP, CACHE = "cleanup", "cache"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,6 +52,8 @@ def _dispatch(arguments: Arguments, messages: Messages) -> int:
         return _list(arguments, messages)
     if arguments.file == CLEANUP and not os.path.exists(CLEANUP):
         return _cleanup(arguments, messages)
+    if arguments.file == CACHE and not os.path.exists(CACHE):
+        return _cache(arguments, messages)
     text, name = read_program(arguments)
     from pytrace.running import Run
 
@@ -118,6 +121,21 @@ def _info(messages: Messages) -> int:
         return _print(messages, [describe()])
     except Exception as error:
         return report(error, messages, verbose=False)
+
+
+def _cache(arguments: Arguments, messages: Messages) -> int:
+    """`cache clear`: forget all compiled programs."""
+    from pytrace.objectcache import ObjectCache
+
+    if arguments.parameters != ("clear",):
+        raise UsageError("ERROR: USAGE: pytrace cache clear")
+    cache = ObjectCache()
+    try:
+        count = cache.clear()
+    except OSError as error:
+        messages.error(f"{cache.folder}: {error.strerror}")
+        return FAILED
+    return _print(messages, [f"Removed {count} compiled programs from {cache.folder}\n"])
 
 
 def _cleanup(arguments: Arguments, messages: Messages) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pytrace import objectcache
+from pytrace.cli import main
 from pytrace.compilation import Compilation, compile_text
 from pytrace.grammar.host import HostError
 from pytrace.objectcache import ObjectCache, cache_folder, entry_name
@@ -354,3 +355,14 @@ def test_a_second_run_loads_neither_the_parser_nor_llvm(tmp_path: Path) -> None:
     assert run() == f"{shown}['lark', 'llvmlite']\n"
     assert run() == f"{shown}[]\n"
     assert run("--no-cache") == f"{shown}['lark', 'llvmlite']\n"
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("PYTRACE_CACHE_DIR", str(folder))
+    Counting(folder)()
+    assert main(["cache", "clear"]) == 0
+    assert capfd.readouterr().out == f"Removed 1 compiled programs from {folder}\n"
+    assert not list(folder.iterdir())
+    assert main(["cache"]) == 1
+    assert capfd.readouterr().err == "ERROR: USAGE: pytrace cache clear\n"
