@@ -150,7 +150,10 @@ def main() -> int:
     except kernel.VMError as error:
         print(f"run_tests: {error}", file=sys.stderr)
         return 125
-    tests = collect(["-m", "vm or not vm", *(chosen or ["tests/e2e", "tests/runtime"])] if options.all else chosen)
+    if options.all:
+        paths = [] if any(in_checkout(word) for word in chosen) else ["tests/e2e"]
+        chosen = ["-m", "vm or not vm", *chosen, *paths]
+    tests = collect(chosen)
     statuses = [run_batch(name, tests, results_folder(name), options.limit) for name in options.kernel or kernel.SERIES]
     return next((status for status in statuses if status), 0)
 
