@@ -17,8 +17,9 @@ from pytrace.compilation import Compilation, compile_text
 from pytrace.grammar.host import HostError
 from pytrace.objectcache import ObjectCache, cache_folder, entry_name
 from pytrace.options import Options
-from pytrace.runtime import recording
-from pytrace.runtime.recording import FileFact, FilesFact, RecordingHost, stat_of
+from pytrace.runtime import facts, recording
+from pytrace.runtime.facts import FileFact, FilesFact, stat_of
+from pytrace.runtime.recording import RecordingHost
 from tests.fakehost import FakeHost
 
 TEXT = "begin { print(1); }"
@@ -106,12 +107,12 @@ def test_the_kernel(counting: Counting, monkeypatch: pytest.MonkeyPatch, tmp_pat
     counting()
     notes = tmp_path / "notes"
     notes.write_bytes(b"another build id")
-    monkeypatch.setattr(recording, "_NOTES", str(notes))
+    monkeypatch.setattr(facts, "_NOTES", str(notes))
     counting()
     assert counting.made == 2
     boot = tmp_path / "boot"
     boot.write_text("another boot")
-    monkeypatch.setattr(recording, "_BOOT", str(boot))
+    monkeypatch.setattr(facts, "_BOOT", str(boot))
     counting()
     assert counting.made == 3
 
@@ -199,7 +200,7 @@ def test_our_own_code_is_a_fact() -> None:
     (ours, *_) = RecordingHost(FakeHost()).facts()
     assert isinstance(ours, FilesFact)
     names = {Path(path).name for path in ours.paths}
-    assert {"compilation.py", "recording.py", "spec.py"} <= names
+    assert {"compilation.py", "facts.py", "spec.py"} <= names
     assert ours.holds(FakeHost)
     assert not FilesFact(ours.paths, b"another digest").holds(FakeHost)
 

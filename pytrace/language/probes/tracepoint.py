@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytrace.grammar.attachpoint import matcher
+from pytrace.grammar.data import replace
 from pytrace.grammar.diagnostics import did_you_mean
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import Event, Host
@@ -86,6 +87,10 @@ class Tracepoint(Probe):
         if elsewhere:
             return (f"Did you mean {' or '.join(map(repr, elsewhere[:3]))}?",)
         return did_you_mean(category, {c for c, _ in events}) or similar(name, [n for _, n in events])
+
+    def numbered(self, target: Target, number: int) -> Target:
+        assert isinstance(target.attach, TracepointAttach)
+        return replace(target, attach=replace(target.attach, cookie=number))
 
     def member(self, emit: Emit, target: Target, member: Member) -> Value:
         if not member.data_loc:
