@@ -40,6 +40,7 @@ def _names(*methods: Callable[..., Any]) -> frozenset[str]:
 
 _BY_FILE = _names(
     Host.symbols,
+    Host.function_names,
     Host.user_variable,
     Host.usdt,
     Host.user_prototype,
