@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from pytrace.grammar.host import Host
+from pytrace.grammar.host import Event, Host
 from pytrace.runtime.facts import (
     AnswerFact,
     DebugFileFact,
@@ -26,10 +26,13 @@ from pytrace.runtime.facts import (
     text_digest,
 )
 from pytrace.runtime.mounts import tracefs
+from pytrace.runtime.textfile import read_text
 from pytrace.runtime.zipped import container
 
 # probe events that somebody made at run time, and which are tracepoints like others (Documentation/trace)
 _DYNAMIC = "dynamic_events"
+# their categories, unless they were given others
+_RUNTIME_EVENTS = ("kprobes", "uprobes", "eprobes", "fprobes", "tracepoints", "synthetic", "user_events")
 
 
 # How each question is kept: by the files that the answer rests on (the first argument), by asking again, or not at all
@@ -53,7 +56,7 @@ _BY_FILE = _names(
 _BY_ANSWER = _names(
     Host.binaries, Host.explain_target, Host.pid_namespace, Host.cgroup_id, Host.interfaces, Host.bpf_functions
 )
-_BY_TRACEFS = _names(Host.event, Host.events)
+_BY_TRACEFS = _names(Host.events)
 _BY_KERNEL = _names(
     Host.find_type,
     Host.enumerators,
@@ -102,6 +105,13 @@ class RecordingHost:
         self.cacheable = False
         return found
 
+    def event(self, category: str, name: str) -> Event | None:
+        """See `Host`. An event of the kernel's own stays as it is while the kernel and its modules do."""
+        found = self._host.event(category, name)
+        if found is None or category in _RUNTIME_EVENTS or name in _dynamic_text():
+            self._note(_dynamic_events())
+        return found
+
     def members(self, struct: Any) -> Any:
         """See `TypeSource`."""
         if struct.origin:
@@ -147,6 +157,17 @@ class RecordingHost:
         self._note(AnswerFact(method, arguments, digest_of([answer])))
 
 
+def _dynamic_path() -> str:
+    return os.path.join(tracefs() or "/", _DYNAMIC)
+
+
 def _dynamic_events() -> TextFact:
-    path = os.path.join(tracefs() or "/", _DYNAMIC)
-    return TextFact(path, text_digest(path))
+    """That no event was made or removed since. Reading the list waits while perf events are being closed."""
+    return TextFact(_dynamic_path(), text_digest(_dynamic_path()))
+
+
+def _dynamic_text() -> str:
+    try:
+        return read_text(_dynamic_path())
+    except OSError:
+        return ""

@@ -183,17 +183,29 @@ def test_a_library_that_is_found_elsewhere(tmp_path: Path) -> None:
     assert counting.made == 2
 
 
-def test_dynamic_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("before", "ask", "made"),
+    [
+        ("", lambda host: list(host.events()), 2),
+        ("", lambda host: host.event("mine", "read"), 2),  # there is none, yet
+        ("p:sched/sched_switch vfs_open\n", lambda host: host.event("sched", "sched_switch"), 2),
+        ("", lambda host: host.event("sched", "sched_switch"), 1),  # the kernel's own
+    ],
+    ids=["all", "missing", "dynamic", "static"],
+)
+def test_dynamic_events(
+    before: str, ask: Callable[[Any], object], made: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     events = tmp_path / "dynamic_events"
-    events.write_text("")
+    events.write_text(before)
     monkeypatch.setattr(recording, "tracefs", lambda: str(tmp_path))
-    counting = Counting(tmp_path / "cache", ask=lambda host: host.event("sched", "sched_switch"))
+    counting = Counting(tmp_path / "cache", ask=ask)
     counting()
     counting()
     assert counting.made == 1
     events.write_text("p:mine/read vfs_read\n")
     counting()
-    assert counting.made == 2
+    assert counting.made == made
 
 
 def test_our_own_code_is_a_fact() -> None:
@@ -221,7 +233,7 @@ def test_every_question_of_the_protocol_is_known() -> None:
 
     kept = recording._BY_FILE | recording._BY_ANSWER | recording._BY_TRACEFS | recording._BY_KERNEL
     asked = {name for kind in Host.__mro__ for name in vars(kind) if not name.startswith("_")}
-    assert asked - kept - {"members", "c_definitions"} == set()
+    assert asked - kept - {"members", "c_definitions", "event"} == set()
 
 
 def test_a_missing_file_is_a_fact(tmp_path: Path) -> None:
