@@ -262,7 +262,7 @@ class _Uprobe(FileProbe):
         for path in host.binaries(target or "*", pid):
             symbols = host.function_names(path)
             if not readable_names:
-                yield from (f"{path}:{name}" for name in sorted(filter(match, symbols)))
+                yield from [f"{path}:{name}" for name in filter(match, symbols)]
                 continue
             names = {host.demangle(name) for name in symbols}
             whole = has_parameters(function)
