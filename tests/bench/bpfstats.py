@@ -21,7 +21,7 @@ def _bpf(command: int, attributes: bytes) -> int:
 
 def programs_of(pid: int) -> set[int]:
     """The ids of the programs that a process holds, itself or by a link."""
-    found = set()
+    found: set[int] = set()
     for path in Path(f"/proc/{pid}/fdinfo").iterdir():
         try:
             lines = path.read_text().splitlines()

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class SampleError(Exception):
@@ -114,7 +114,7 @@ class Child:
         """Wait for the end, reading what comes meanwhile."""
         deadline = time.monotonic() + timeout
         stream = self._process.stdout
-        waiting: list[object] = [self._pidfd] if stream is None else [stream, self._pidfd]
+        waiting: list[Any] = [self._pidfd] if stream is None else [stream, self._pidfd]
         while True:
             ready = select.select(waiting, [], [], max(0.0, deadline - time.monotonic()))[0]
             if not ready:
