@@ -85,6 +85,7 @@ def test_modules_of_a_listing(tmp_path: Path, words: tuple[str, ...]) -> None:
     assert modules & NEVER == set()
 
 
+@pytest.mark.everywhere
 @pytest.mark.tag("bi.probe")
 def test_one_program_counts_many_tracepoints_by_their_names() -> None:
     text = "tracepoint:syscalls:sys_enter_getp* /pid == $1/ { @[probe] = count(); }"
