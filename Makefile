@@ -7,6 +7,7 @@
 #   make vm           all end-to-end tests under another kernel (KERNEL=6.1 or 6.12)
 #   make conformance  run the tests and write docs/conformance.md and docs/kernels.md
 #   make docs         write docs/language.md from the classes of the language
+#   make bench        measure beside bpftrace and write the table of docs/performance.md (CASE='startup/*' ROUNDS=5)
 
 SHELL := /bin/bash
 PREFIX ?= /usr/local
@@ -15,10 +16,12 @@ RUN_PACKAGES := python3-venv python3-bpfcc libbpf1
 TEST_PACKAGES := $(RUN_PACKAGES) gcc g++ libc6-dev systemtap-sdt-dev bpftrace iproute2 qemu-system-x86 busybox-static zstd \
 	xz-utils
 PIP := .venv/bin/python -m pip --disable-pip-version-check
+# a folder on the path, not a module that finds packages by name and costs 8 ms of every start
+EDITABLE := --config-settings editable_mode=compat
 # the first run as root would leave files of root's, and a read-only checkout none at all
 COMPILE := .venv/bin/python -m compileall -q pytrace grammar codegen runtime
 
-.PHONY: try install uninstall test lint vm conformance docs clean run-packages test-packages can-trace
+.PHONY: try install uninstall test lint vm conformance docs bench clean run-packages test-packages can-trace
 
 try: can-trace .venv/run
 	@.ci/try
@@ -38,6 +41,11 @@ conformance: .venv/dev
 docs: .venv/run
 	@.venv/bin/python -m pytrace.manual docs/language.md
 
+CASE ?= *
+ROUNDS ?= 5
+bench: .venv/dev
+	@$$([ $$(id -u) = 0 ] || echo sudo) .venv/bin/python -m tests.bench --case '$(CASE)' --rounds $(ROUNDS) --update docs/performance.md
+
 can-trace:
 	@.ci/can-trace
 
@@ -53,12 +61,12 @@ test-packages:
 
 # Empty files that say what is installed in .venv; made again when pyproject.toml changes.
 .venv/run: pyproject.toml .venv/bin/pip | run-packages
-	$(PIP) install -q -e .
+	$(PIP) install -q $(EDITABLE) -e .
 	@$(COMPILE)
 	@touch $@
 
 .venv/dev: pyproject.toml .venv/bin/pip | test-packages
-	$(PIP) install -q -e '.[dev]'
+	$(PIP) install -q $(EDITABLE) -e '.[dev]'
 	@$(COMPILE)
 	@touch .venv/run $@
 

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from pytrace.grammar.data import dataclass
-from pytrace.grammar.diagnostics import Diagnostics
-from pytrace.grammar.nodes import AttachText
+
+if TYPE_CHECKING:  # a listing needs neither
+    from pytrace.grammar.diagnostics import Diagnostics
+    from pytrace.grammar.nodes import AttachText
 
 # Parameters may name each other; their total text must stay sensible even so.
 MAX_LENGTH = 64 * 1024

@@ -211,6 +211,10 @@ class Host(TypeSource, Protocol):
         """The function symbols of an ELF file (`.symtab` and `.dynsym`)."""
         ...
 
+    def function_names(self, path: str) -> set[str]:
+        """The names of the functions in `symbols`, which are had sooner."""
+        ...
+
     def explain_target(self, target: str, pid: int | None = None) -> str:
         """Why `binaries` finds nothing for a target, and what to do about it."""
         ...

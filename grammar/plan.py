@@ -8,6 +8,7 @@ data: it can be pickled and used again with the object it was made with.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from pytrace.grammar.config import Config
@@ -46,10 +47,12 @@ class OnDemand(Attach):
 
 @dataclass(frozen=True, slots=True)
 class TracepointAttach(Attach):
-    """A static tracepoint, by its category and event in tracefs."""
+    """A static tracepoint, by its category and event in tracefs. `cookie` is what the program gets from
+    bpf_get_attach_cookie there."""
 
     category: str
     event: str
+    cookie: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,6 +385,17 @@ class PlanBuilder:
     def finish(self) -> Plan:
         """The finished Plan."""
         return Plan(tuple(self.programs), tuple(self.maps), tuple(self.actions), tuple(self.globals), self.config)
+
+
+def layouts(plan: Plan) -> Iterator[Layout]:
+    """The layouts of all values that a Plan's records and maps have, and of their parts."""
+    waiting = [layout for action in plan.actions for layout in action.fields]
+    for spec in plan.maps:
+        waiting += (spec.key, spec.value)
+    while waiting:
+        layout = waiting.pop()
+        yield layout
+        waiting += (part.layout for part in layout.parts)
 
 
 def record_offsets(fields: tuple[Layout, ...]) -> tuple[tuple[int, ...], int]:

@@ -6,25 +6,26 @@ from a class here. Passes and code generation know features only through these c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from pytrace.grammar.attachpoint import AttachPoint
-from pytrace.grammar.config import Config
 from pytrace.grammar.data import dataclass, field
-from pytrace.grammar.diagnostics import Diagnostics
-from pytrace.grammar.emit import Emit, Slot, Value
-from pytrace.grammar.host import Host
-from pytrace.grammar.layout import Layout
-from pytrace.grammar.nodes import Call, Expr, Identifier, Map, MapElement
-from pytrace.grammar.plan import Action as ActionRecord
-from pytrace.grammar.plan import Attach
-from pytrace.grammar.source import Span
-from pytrace.grammar.types import NONE, UINT64, Aggregate, Member, Opaque, Space, Stack, Type
+from pytrace.grammar.types import NONE, UINT64, Aggregate, Opaque, Space
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a run of a program that is compiled already does without these
     import re
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from pytrace.grammar.attachpoint import AttachPoint
+    from pytrace.grammar.config import Config
+    from pytrace.grammar.diagnostics import Diagnostics
+    from pytrace.grammar.emit import Emit, Slot, Value
+    from pytrace.grammar.host import Host
+    from pytrace.grammar.nodes import Call, Expr, Identifier, Map, MapElement
+    from pytrace.grammar.plan import Action as ActionRecord
+    from pytrace.grammar.plan import Attach
+    from pytrace.grammar.source import Span
+    from pytrace.grammar.types import Member, Stack, Type
 
 Constant = int | bool | bytes
 
@@ -144,11 +145,15 @@ class CallSite:
 
     def word(self, index: int) -> str | None:
         """The bare identifier given as an argument, or None if it is something else."""
+        from pytrace.grammar.nodes import Identifier
+
         argument = self.arguments[index]
         return argument.name if isinstance(argument, Identifier) else None
 
     def map(self, index: int) -> str:
         """The name (without `@`) of the map given as an argument."""
+        from pytrace.grammar.nodes import Map
+
         argument = self.arguments[index]
         assert isinstance(argument, Map)
         return argument.name
@@ -543,15 +548,26 @@ class Session(Protocol):
 class Registry:
     """All features by name; aliases are names too.
 
-    `rest` makes all features but probe types register themselves: it is called when one of them is first asked
-    for, since listings do not need them.
+    Features register themselves when their module is imported. `home` imports the module of one type of probe, if the
+    word is one, `more_probes` those of all, `rest` those of everything else; each is called when something is asked for
+    that is not there yet.
     """
 
     def __init__(self) -> None:
-        self.probes: dict[str, ProbeType] = {}
+        self.home: Callable[[str], None] | None = None
+        self.more_probes: Callable[[], None] | None = None
         self.rest: Callable[[], None] | None = None
+        self._probes: dict[str, ProbeType] = {}
         self._functions: dict[str, Function] = {}
         self._kinds: dict[str, ValueKind] = {}
+
+    @property
+    def probes(self) -> dict[str, ProbeType]:
+        """The types of probe."""
+        more, self.more_probes = self.more_probes, None
+        if more is not None:
+            more()
+        return self._probes
 
     @property
     def functions(self) -> dict[str, Function]:
@@ -573,7 +589,7 @@ class Registry:
     def add(self, feature: Feature) -> None:
         """Take one feature; two of one name are a bug."""
         tables: tuple[tuple[type, dict[str, Any]], ...] = (
-            (Function, self._functions), (ProbeType, self.probes), (ValueKind, self._kinds),
+            (Function, self._functions), (ProbeType, self._probes), (ValueKind, self._kinds),
         )  # fmt: skip
         table = next(table for kind, table in tables if isinstance(feature, kind))
         for name in (feature.name, *feature.aliases):
@@ -582,19 +598,30 @@ class Registry:
 
     def aggregation(self, kind: Aggregate) -> Aggregation:
         """The aggregation that a map's value type belongs to."""
-        found = self.functions[kind.feature]
+        found = self._functions.get(kind.feature) or self.functions[kind.feature]
         assert isinstance(found, Aggregation)
         return found
 
+    def kind(self, name: str) -> ValueKind:
+        """A kind of value."""
+        return self._kinds.get(name) or self.kinds[name]
+
+    def known_kind(self, name: str) -> ValueKind | None:
+        """A kind of value; None for what only its own action can show."""
+        return self._kinds.get(name) or self.kinds.get(name)
+
     def action(self, name: str) -> Action:
         """The action that handles records of this name."""
-        found = self.functions[name]
+        found = self._functions.get(name) or self.functions[name]
         assert isinstance(found, Action)
         return found
 
     def probe_type(self, word: str) -> ProbeType | None:
         """A probe type by full name (any case) or alias (exact)."""
-        return self.probes.get(word) or next((p for p in self.probes.values() if p.name == word.lower()), None)
+        if self.home is not None:
+            self.home(word)
+        known = self._probes.get(word) or self.probes.get(word)
+        return known or next((p for p in self.probes.values() if p.name == word.lower()), None)
 
     def builtin_words(self) -> frozenset[str]:
         """The names that the parser must take for values, never for types."""
@@ -612,7 +639,7 @@ def feature(cls: F) -> F:
 
 
 __all__ = [
-    "REGISTRY", "Action", "ActionRecord", "Aggregation", "Builtin", "Callable", "CallSite", "Constant", "Context",
-    "Emit", "Feature", "Function", "Layout", "Output", "Param", "ProbeType", "Registry", "Services", "Session",
-    "Sink", "Slot", "Target", "Value", "ValueKind", "feature",
+    "REGISTRY", "Action", "Aggregation", "Builtin", "CallSite", "Constant", "Context", "Feature",
+    "Function", "Output", "Param", "ProbeType", "Registry", "Services", "Session", "Sink", "Target", "ValueKind",
+    "feature",
 ]  # fmt: skip

@@ -9,20 +9,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytrace.compilation import Compilation, compile_text, live_host
 from pytrace.grammar.data import dataclass, field, replace
-from pytrace.grammar.diagnostics import Diagnostic
 from pytrace.grammar.plan import SIGUSR1, IterAttach, OnDemand, Plan, UprobeAttach
 from pytrace.grammar.spec import REGISTRY, Output
 from pytrace.objectcache import ObjectCache
 from pytrace.options import Options
-from pytrace.runtime import clocks
 from pytrace.runtime.privileges import check_lockdown, check_privileges
 from pytrace.runtime.process import Child, Target
 from pytrace.runtime.tracer import NoTargetError, Tracer
 from pytrace.session import LiveSession
+
+if TYPE_CHECKING:
+    from pytrace.grammar.diagnostics import Diagnostic
 
 NO_TARGET = "dw_ustack requires a target process. Use -p, -c, or --dwarf-pid to specify one."
 POLL_MS = 100  # how long to wait for events before looking at processes, losses and `stop`
@@ -112,7 +113,11 @@ class Trace:
             until_exec = self.plan.unwinds or self._has_semaphores()
             self._child = Child.start(options.command, until_exec)
         level = 2 if "verifier" in options.stages else 0
-        words = {"tai_offset": clocks.measure().tai} if "tai_offset" in self.plan.globals else {}
+        words = {}
+        if "tai_offset" in self.plan.globals:
+            from pytrace.runtime import clocks
+
+            words["tai_offset"] = clocks.measure().tai
         self.tracer = Tracer(
             self.plan, self.compilation.elf, pid=options.pid, child=self._child, globals=words, log_level=level,
             without=frozenset(options.without), unwind=self._unwound(),

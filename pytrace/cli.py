@@ -7,7 +7,8 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NoReturn
 
 from pytrace import __version__
@@ -178,9 +179,15 @@ def _list(arguments: Arguments, messages: Messages) -> int:
             traceable=arguments.traceable,
         )  # fmt: skip
         found = list_probes(search, host, REGISTRY, arguments.verbose, arguments.pid, messages.warning)
-        return _print(messages, (f"{line}\n" for line in found))
+        return _print(messages, _joined(found))
     except Exception as error:
         return report(error, messages, arguments.verbose)
+
+
+def _joined(lines: Iterator[str]) -> Iterator[str]:
+    """Lines in pieces of many, each line with its end."""
+    while piece := list(islice(lines, 1000)):
+        yield "\n".join((*piece, ""))
 
 
 def _list_program(arguments: Arguments, messages: Messages) -> int:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from pytrace.grammar.data import dataclass, field
-from pytrace.grammar.diagnostics import Diagnostic, Diagnostics
-from pytrace.grammar.plan import Plan
+from pytrace.grammar.plan import Plan, layouts
 from pytrace.grammar.source import Source
+from pytrace.grammar.types import Aggregate, Opaque
 from pytrace.options import Options
 
 if TYPE_CHECKING:
+    import re
+
+    from pytrace.grammar.diagnostics import Diagnostic
     from pytrace.grammar.host import Host
+    from pytrace.grammar.spec import Registry
 
 # The parser allows trees 300 levels deep, and a pass may take several calls for each level.
 RECURSION_LIMIT = 10_000
@@ -25,7 +28,8 @@ RECURSION_LIMIT = 10_000
 class Compilation:
     """A compiled program: what the runtime needs, the warnings, and for `-d` the text of each stage asked for.
 
-    `idle_modes` are the modes of a run in which probes that were left out would run.
+    `idle_modes` are the modes of a run in which probes that were left out would run. `features` are the modules of what
+    handles the Plan's records and values, so that a later run need not import all.
     """
 
     source: Source
@@ -34,6 +38,7 @@ class Compilation:
     warnings: tuple[Diagnostic, ...]
     stages: Mapping[str, str] = field(default_factory=dict)
     idle_modes: frozenset[str] = frozenset()
+    features: tuple[str, ...] = ()
 
 
 def compile_text(
@@ -52,6 +57,7 @@ def compile_text(
     import pytrace.language  # noqa: F401
     from pytrace.codegen.compiler import compile_program
     from pytrace.grammar import analyse
+    from pytrace.grammar.diagnostics import Diagnostics
     from pytrace.grammar.settings import effective_config
     from pytrace.grammar.spec import REGISTRY, Context
     from pytrace.language.functions.options import check_options
@@ -88,7 +94,22 @@ def compile_text(
             "asm": compiled.assembly,
         }
     idle = frozenset(mode for t in typed.probes if t.left_out for mode in t.target.type.modes if mode)
-    return Compilation(source, compiled.plan, compiled.elf, tuple(diagnostics.warnings), stages, idle)
+    warnings, features = tuple(diagnostics.warnings), feature_modules(compiled.plan, REGISTRY)
+    return Compilation(source, compiled.plan, compiled.elf, warnings, stages, idle, features)
+
+
+def feature_modules(plan: Plan, registry: Registry) -> tuple[str, ...]:
+    """The modules of the features that turn a Plan's records and maps into what is shown."""
+    found: set[object] = {type(registry.action(action.feature)) for action in plan.actions}
+    for layout in layouts(plan):
+        match layout.type:
+            case Aggregate() as kind:
+                found.add(type(registry.aggregation(kind)))
+            case Opaque(feature=name) if name in registry.kinds:
+                found.add(type(registry.kind(name)))
+            case _:
+                pass
+    return tuple(sorted({kind.__module__ for kind in found}))
 
 
 class FilterError(Exception):
@@ -100,6 +121,8 @@ def compile_filter(text: str | None) -> re.Pattern[str] | None:
     if text is None:
         return None
     try:
+        import re
+
         return re.compile(text)
     except re.error as error:
         raise FilterError(f"Invalid --probe-filter regex '{text}': {error}") from error

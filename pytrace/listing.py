@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from pytrace.grammar.attachpoint import matcher
-from pytrace.grammar.diagnostics import did_you_mean
 from pytrace.grammar.host import Host, HostError
 from pytrace.grammar.spec import ProbeType, Registry
 from pytrace.language.probes.common import is_wildcard
@@ -93,10 +92,13 @@ def _list_one(
         word, pattern = "*", word
     for kind in _types(word, pattern, host, registry, pid):
         try:
-            for found in sorted(kind.search(pattern, host, pid)):
+            names = sorted(kind.search(pattern, host, pid))
+            if describe is None:
+                yield from [f"{kind.name}:{found}" for found in names]
+                continue
+            for found in names:
                 yield f"{kind.name}:{found}"
-                if describe is not None:
-                    yield from describe(kind, found)
+                yield from describe(kind, found)
         except HostError as problem:
             if not is_wildcard(word):
                 raise
@@ -109,6 +111,8 @@ def _types(word: str, pattern: str, host: Host, registry: Registry, pid: int | N
         kind = registry.probe_type(word)
         if kind is None:
             names = sorted({kind.name for kind in registry.probes.values()})
+            from pytrace.grammar.diagnostics import did_you_mean
+
             hints = did_you_mean(word.lower(), registry.probes) or (f"The types are {', '.join(names)}.",)
             raise ListingError(f"Invalid probe type: {word}", hints)
         return [kind]

@@ -13,12 +13,13 @@ import stat
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from pytrace import __version__
 from pytrace.grammar.data import replace
 from pytrace.options import Options
-from pytrace.runtime.recording import Fact, MakeHost, RecordingHost, digest_of, kernel_identity, stat_of
+from pytrace.runtime.facts import Fact, MakeHost, digest_of, kernel_identity, stat_of
 
 if TYPE_CHECKING:
     from pytrace.compilation import Compilation
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 FOLDER_VARIABLE = "PYTRACE_CACHE_DIR"
 _SYSTEM_FOLDER = "/var/cache/pytrace"
-_FORMAT = 1  # of the entries
+_FORMAT = 2  # of the entries
 _SUFFIX = ".pytrace"
 MAX_BYTES = 64 << 20
 MAX_ENTRIES = 1000
@@ -63,6 +64,8 @@ class ObjectCache:
         known = self._load(path, make_host)
         if known is not None:
             return known
+        from pytrace.runtime.recording import RecordingHost
+
         recorder = RecordingHost(make_host())
         made = compile(recorder)
         if recorder.cacheable:
@@ -88,6 +91,8 @@ class ObjectCache:
             if not all(fact.holds(make_host) for fact in facts):
                 return None
             found: Compilation = pickle.loads(payload)
+            for module in found.features:
+                import_module(module)
         except Exception:  # an entry that is cut off, or of classes that have changed since
             return None
         with suppress(OSError):

@@ -195,7 +195,7 @@ def _tight(bucket: dict[str, Any]) -> str:
     return "{" + ",".join(f"{_string(k)}:{to_json(v)}" for k, v in bucket.items()) + "}"
 
 
-_SPECIAL = re.compile(r'["\\\x00-\x1f\ud800-\udfff]')
+_SPECIAL = r'["\\\x00-\x1f\ud800-\udfff]'
 _NAMED = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -207,7 +207,7 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def _string(text: str) -> str:
-    return f'"{_SPECIAL.sub(_escape, text)}"'
+    return f'"{re.sub(_SPECIAL, _escape, text)}"'
 
 
 def make_printer(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from pytrace.grammar.config import Config
 from pytrace.grammar.layout import Layout
-from pytrace.grammar.plan import Plan, TcAttach, UprobeAttach, XdpAttach
+from pytrace.grammar.plan import Plan, TcAttach, UprobeAttach, XdpAttach, layouts
 from pytrace.grammar.spec import REGISTRY
 from pytrace.grammar.types import Opaque, Stack
-from pytrace.runtime import clocks
-from pytrace.runtime.symbols import Symbolizer
-from pytrace.stacknotes import Note, StackNotes
+
+if TYPE_CHECKING:  # most programs show no addresses
+    from pytrace.runtime.clocks import Clocks
+    from pytrace.runtime.symbols import Symbolizer
+    from pytrace.stacknotes import Note, StackNotes
 
 
 class LiveServices:
@@ -31,6 +34,8 @@ class LiveServices:
     @cached_property
     def symbolizer(self) -> Symbolizer:
         """Resolves addresses; symbols of processes that are gone are looked for in the probed files."""
+        from pytrace.runtime.symbols import Symbolizer
+
         paths = {a.path for p in self._plan.programs for a in p.attach if isinstance(a, UprobeAttach)}
         return Symbolizer(
             demangled=self.config.cpp_demangle,
@@ -41,11 +46,13 @@ class LiveServices:
     @cached_property
     def notes(self) -> StackNotes:
         """What is odd about the stacks that were shown."""
+        from pytrace.stacknotes import StackNotes
+
         return StackNotes(self.symbolizer.explain, self.symbolizer.kernel_thread)
 
     def watch(self, pid: int | None) -> None:
         """If the program shows addresses of processes: note from now on what they (or the one of `-p`) map."""
-        if any(map(_user_addresses, _layouts(self._plan))):
+        if any(map(_user_addresses, layouts(self._plan))):
             self.watching = True
             try:
                 self.symbolizer.watch(pid or 0)
@@ -71,6 +78,8 @@ class LiveServices:
         """Why stacks that were shown are empty, cut or without names."""
         if "notes" not in self.__dict__:
             return
+        from pytrace.stacknotes import Note
+
         yield from self.notes.notes()
         if self.unwatched:
             yield Note(0, f"what processes map could not be watched: {self.unwatched}", {})
@@ -83,8 +92,10 @@ class LiveServices:
             self.symbolizer.close()
 
     @cached_property
-    def clocks(self) -> clocks.Clocks:
+    def clocks(self) -> Clocks:
         """How the kernel's clocks relate."""
+        from pytrace.runtime import clocks
+
         return clocks.measure()
 
     def kernel_symbol(self, address: int) -> tuple[str, int] | None:
@@ -126,19 +137,13 @@ class LiveServices:
         return self.clocks.tai
 
 
-def _layouts(plan: Plan) -> Iterator[Layout]:
-    for action in plan.actions:
-        yield from action.fields
-    for spec in plan.maps:
-        yield from (spec.key, spec.value)
-
-
 def _user_addresses(layout: Layout) -> bool:
-    """Whether values of a layout hold addresses of processes that are shown by name."""
+    """Whether values of a layout are addresses of processes that are shown by name."""
     match layout.type:
         case Stack(user=user, mode=mode):
             return user and mode in ("bpftrace", "perf")
         case Opaque(feature=name):
-            return name in REGISTRY.kinds and REGISTRY.kinds[name].user_addresses
+            kind = REGISTRY.known_kind(name)
+            return kind is not None and kind.user_addresses
         case _:
-            return any(_user_addresses(part.layout) for part in layout.parts)
+            return False

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from pytrace.grammar.layout import Decoder
 from pytrace.grammar.plan import Action, MapSpec, Plan
 from pytrace.grammar.spec import Action as ActionFeature
 from pytrace.grammar.spec import Output, Registry
-from pytrace.language.mapview import MapSnapshot
 from pytrace.runtime.tracer import Tracer
 from pytrace.services import LiveServices
+
+if TYPE_CHECKING:
+    from pytrace.language.mapview import MapSnapshot
 
 Take = Callable[[Output], None]
 UPDATE_EVERY = 1024  # records that are shown before looking at what processes have mapped meanwhile
@@ -71,6 +74,8 @@ class LiveSession:
 
     def snapshot(self, spec: MapSpec) -> MapSnapshot:
         """A map as it is now."""
+        from pytrace.language.mapview import MapSnapshot  # a program may have no maps
+
         self.services.update()
         return MapSnapshot(spec, self.tracer.read_map(spec), self.registry, self.services)
 

@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.plan import (
@@ -27,12 +27,14 @@ from pytrace.grammar.plan import (
     count_of,
 )
 from pytrace.grammar.source import encode_text
-from pytrace.runtime import aims, attach_iter, attach_perf
+from pytrace.runtime import attach_perf
 from pytrace.runtime.attach_multi import FACILITIES, Group, groups, link_type, singles
 from pytrace.runtime.bpf_object import BpfObject
 from pytrace.runtime.libbpf import library
 from pytrace.runtime.links import Link, release_all, stop_all
-from pytrace.runtime.reasons import describe
+
+if TYPE_CHECKING:
+    from pytrace.runtime.aims import Aims
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Attacher:
         self.partial: list[AttachFailure] = []
         self.notes: dict[str, str] = {}
         self.places = 0
-        self._aims = aims.Aims()
+        self._aims: Aims | None = None
 
     def prepare(self) -> None:
         """Before the load: tell libbpf what programs will be attached to. Raises `AttachError`.
@@ -95,7 +97,8 @@ class Attacher:
 
     def loaded(self) -> None:
         """Give back what only the load needs."""
-        self._aims.close()
+        if self._aims:
+            self._aims.close()
 
     def attach(self) -> None:
         """Attach everything; raises `AttachError` when that is what the program asks for."""
@@ -111,13 +114,16 @@ class Attacher:
 
     def _aim(self, symbol: str, place: TrampolineAttach) -> None:
         """Set the function that a trampoline program is for, or do without the program."""
+        from pytrace.runtime.aims import Aims
+
+        self._aims = self._aims or Aims()
         handle = self._object.program(symbol)
         try:
             self._aims.set(handle, place)
         except OSError as error:
             library().bpf_program__set_autoload(handle, False)
             self._absent.add(symbol)
-            self._fail(place.name, describe(place, error))
+            self._fail(place, error)
 
     def _attach_program(self, program: ProgramSpec) -> None:
         if program.symbol in self._multi:
@@ -133,7 +139,7 @@ class Attacher:
             self.links += self._open(symbol, place)
             self.places += count_of(place)
         except OSError as error:
-            self._fail(place.name, describe(place, error))
+            self._fail(place, error)
 
     def _attach_group(self, symbol: str, group: Group) -> None:
         """Attach a group by one link. If the kernel refuses one of its places, find out which by halving."""
@@ -143,7 +149,7 @@ class Attacher:
         except OSError as error:
             if len(group) == 1:
                 place = group.only()
-                self._fail(place.name, describe(place, error))
+                self._fail(place, error)
                 return
             for part in group.parts():
                 self._attach_group(symbol, part)
@@ -159,15 +165,19 @@ class Attacher:
             case WatchpointAttach():
                 links, refused = attach_perf.attach_watchpoint(program, place, self._pid)
                 if refused is not None:
-                    self.partial.append(AttachFailure(place.name, describe(place, refused)))
+                    self.partial.append(AttachFailure(place.name, _reason(place, refused)))
                 return links
             case TrampolineAttach():
+                from pytrace.runtime import aims
+
                 link = _link(place, library().bpf_program__attach_trace(program))
                 if aims.traces_another(place):
                     link.stop()
                     raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
                 return [link]
             case IterAttach():
+                from pytrace.runtime import attach_iter
+
                 return [attach_iter.attach(self._object.program_fd(symbol), place, self._pid)]
             case XdpAttach() | TcAttach():
                 from pytrace.runtime import attach_net  # few programs need it
@@ -181,12 +191,20 @@ class Attacher:
             case _:
                 raise TypeError(f"cannot attach a program to {place!r}")
 
-    def _fail(self, name: str, reason: str) -> None:
+    def _fail(self, place: Attach, error: OSError) -> None:
+        name, reason = place.name, _reason(place, error)
         match self._plan.config.missing_probes:
             case "error":
                 raise AttachError(name, reason)
             case _:
                 self.failures.append(AttachFailure(name, reason))
+
+
+def _reason(place: Attach, error: OSError) -> str:
+    """Why a place could not be had, and the remedy."""
+    from pytrace.runtime.reasons import describe
+
+    return describe(place, error)
 
 
 def _link(place: Attach, handle: Any) -> Link:

@@ -27,7 +27,6 @@ from pytrace.grammar.plan import (
 from pytrace.grammar.source import encode_text
 from pytrace.runtime.links import DescriptorLink, Link
 from pytrace.runtime.syscalls import bpf_link_create, load_empty_kprobe_program
-from pytrace.runtime.zipped import container
 
 # enum bpf_attach_type and the flags of the two links, include/uapi/linux/bpf.h
 KPROBE_MULTI, UPROBE_MULTI, KPROBE_SESSION = 42, 48, 56
@@ -99,6 +98,8 @@ class FileGroup:
 
     def open(self, program: int, pid: int) -> Link:
         """Attach the program, for the threads of `pid` unless that is 0; raises OSError."""
+        from pytrace.runtime.zipped import container
+
         path = ctypes.create_string_buffer(encode_text(container(self.places[0].path)))
         offsets = _array([place.offset for place in self.places])
         semaphores = _array([place.semaphore for place in self.places])

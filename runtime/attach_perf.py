@@ -10,23 +10,21 @@ import errno
 import os
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from pytrace.grammar.data import replace
 from pytrace.grammar.plan import KprobeAttach, PerfEventAttach, TracepointAttach, UprobeAttach, WatchpointAttach
 from pytrace.grammar.source import encode_text
 from pytrace.runtime import cpus, libbpf
-from pytrace.runtime.kernel import IMAGE, image_addresses
 from pytrace.runtime.links import Link, release_all, stop_all
 from pytrace.runtime.mounts import tracefs
 from pytrace.runtime.process import threads
 from pytrace.runtime.syscalls import PERF_TYPE_BREAKPOINT, PERF_TYPE_TRACEPOINT, PerfAttr, perf_event_open
-from pytrace.runtime.zipped import container
+from pytrace.runtime.textfile import read_text
 
 PerfPlace = TracepointAttach | KprobeAttach | UprobeAttach | PerfEventAttach
 
-DEVICES = Path("/sys/bus/event_source/devices")
+DEVICES = "/sys/bus/event_source/devices"
 _ANY = -1
 
 # A program attached to a tracepoint, kprobe or uprobe runs on every CPU, whichever CPU its perf event is on
@@ -73,7 +71,7 @@ def attach_watchpoint(program: Any, place: WatchpointAttach, pid: int) -> tuple[
 def _attach_event(program: Any, place: PerfPlace | WatchpointAttach, event: int) -> Link:
     # The link owns the event and closes it; the duplicate lets us choose when that takes effect.
     duplicate = os.dup(event)
-    cookie = place.cookie if isinstance(place, (KprobeAttach, UprobeAttach)) else 0
+    cookie = place.cookie if isinstance(place, (TracepointAttach, KprobeAttach, UprobeAttach)) else 0
     options = libbpf.PerfEventOptions(size=ctypes.sizeof(libbpf.PerfEventOptions), bpf_cookie=cookie)
     handle = libbpf.library().bpf_program__attach_perf_event_opts(program, event, ctypes.byref(options))
     if not handle:
@@ -88,7 +86,7 @@ def _events(place: PerfPlace, pid: int) -> Iterator[int]:
     """Open the perf events of a place."""
     match place:
         case TracepointAttach(category=category, event=name):
-            number = Path(tracefs() or "/", "events", category, name, "id").read_text()
+            number = read_text(f"{tracefs() or ''}/events/{category}/{name}/id")
             yield perf_event_open(PerfAttr(PERF_TYPE_TRACEPOINT, int(number)), _ANY, cpus.online()[0])
         case KprobeAttach():
             yield _kprobe(place)
@@ -103,6 +101,8 @@ def _kprobe(place: KprobeAttach) -> int:
     of the one in the image will do."""
     if not place.function:
         return _kprobe_event(place, "", place.offset)
+    from pytrace.runtime.kernel import IMAGE, image_addresses  # few programs have kprobes
+
     if place.module in ("", IMAGE):
         try:
             return _kprobe_event(place, place.function, place.offset)
@@ -131,6 +131,8 @@ def _kprobe_event(place: KprobeAttach, function: str, offset: int) -> int:
 
 def _uprobe(place: UprobeAttach, pid: int) -> int:
     """The PMU `uprobe`: config1 points at the path, config2 is the offset, config holds the semaphore's."""
+    from pytrace.runtime.zipped import container
+
     path = ctypes.create_string_buffer(encode_text(container(place.path)))
     attr = PerfAttr(
         type=_pmu("uprobe", "type"),
@@ -163,7 +165,7 @@ def _counters(place: PerfEventAttach, pid: int) -> Iterator[int]:
 def _pmu(name: str, entry: str) -> int:
     """A number that sysfs tells about a PMU; ENODEV when the kernel has no such PMU."""
     try:
-        return int((DEVICES / name / entry).read_text())
+        return int(read_text(f"{DEVICES}/{name}/{entry}"))
     except FileNotFoundError as error:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from error
 
@@ -185,5 +187,5 @@ def _config_bit(pmu: str, name: str) -> int:
 
     Documentation/ABI/testing/sysfs-bus-event_source-devices-format
     """
-    text = (DEVICES / pmu / "format" / name).read_text()
+    text = read_text(f"{DEVICES}/{pmu}/format/{name}")
     return int(text.strip().partition(":")[2].partition("-")[0])

@@ -11,7 +11,7 @@ from typing import Any
 from pytrace.runtime import libbpf
 
 # libbpf's notice tells which program the kernel refused; there is no function that does
-_FAILED_PROGRAM = re.compile(r"prog '(.+?)': (?:BPF program load failed|failed to )")
+_FAILED_PROGRAM = r"prog '(.+?)': (?:BPF program load failed|failed to )"
 
 
 class LoadError(Exception):
@@ -121,7 +121,7 @@ class BpfObject:
 
     def _load_error(self, number: int) -> LoadError:
         notices = "".join(self._notices)
-        failed = _FAILED_PROGRAM.search(notices)
+        failed = re.search(_FAILED_PROGRAM, notices)
         program = failed[1] if failed else ""
         log = self._logs.get(program, self._log)
         truncated = len(log.value) >= len(log) - 1

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pytrace.runtime.textfile import read_text
 
-_FOLDER = Path("/sys/devices/system/cpu")
+_FOLDER = "/sys/devices/system/cpu"
 
 
 def online() -> tuple[int, ...]:
     """The numbers of the CPUs that are online."""
-    return parse((_FOLDER / "online").read_text())
+    return parse(read_text(f"{_FOLDER}/online"))
 
 
 def possible() -> int:
     """How many CPUs there can be: as many values has each element of a per-CPU map."""
-    return parse((_FOLDER / "possible").read_text())[-1] + 1
+    return parse(read_text(f"{_FOLDER}/possible"))[-1] + 1
 
 
 def parse(text: str) -> tuple[int, ...]:

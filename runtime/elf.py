@@ -181,6 +181,21 @@ class ElfFile:
                 found.update(file._table(table, objects))
         return list(self._located(found, objects))
 
+    def function_names(self) -> set[str]:
+        """The names in `symbols`; not looking where each function lies, and at each name once, takes a third."""
+        found: set[str] = set()
+        for file in self._with_debug_file():
+            for table in file._tables():
+                strings = file.contents(file.sections[table.link])
+                offsets = {
+                    name
+                    for name, info, _, section, _, _ in _SYMBOL.iter_unpack(file.contents(table))
+                    if name and section and info & 15 in _FUNCTIONS
+                }
+                ends = strings.find
+                found.update([str(strings[at : ends(0, at)], "utf-8", "surrogateescape") for at in offsets])
+        return found
+
     def find(self, name: str, objects: bool = False) -> list[Symbol]:
         """The function symbols (or data objects) of one name, without decoding the whole tables."""
         found: set[_Raw] = set()

@@ -78,7 +78,7 @@ class Features:
 
     def _has_tracefs(self) -> bool:
         try:
-            return self._tracefs.root.exists()
+            return os.path.exists(self._tracefs.root)
         except HostError:
             return False
 

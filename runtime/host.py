@@ -231,6 +231,13 @@ class LiveHost:
                 self._symbols[path] = file.symbols()
         return self._symbols[path]
 
+    def function_names(self, path: str) -> set[str]:
+        """See `Host`."""
+        from pytrace.runtime.elf import ElfFile
+
+        with ElfFile(path) as file:
+            return file.function_names()
+
     def explain_target(self, target: str, pid: int | None = None) -> str:
         """See `Host`."""
         from pytrace.runtime.binaries import explain

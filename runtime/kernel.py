@@ -186,7 +186,7 @@ class KernelFunctions:
                 reason = f"cannot read the list of traceable functions {self._path}: {error.strerror}"
                 raise HostError(reason) from error
         try:
-            return _FunctionList(self._tracefs.root / _FILTER)
+            return _FunctionList(Path(self._tracefs.root, _FILTER))
         except (OSError, HostError):
             return None
 

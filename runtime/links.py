@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -130,6 +129,8 @@ def in_parallel(tasks: list[Callable[[], None]]) -> None:
             except IndexError:
                 return
             task()
+
+    import threading  # few programs have so many links
 
     workers = [threading.Thread(target=work) for _ in range(min(len(tasks), _MOST_THREADS))]
     for worker in workers:

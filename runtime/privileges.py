@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pytrace.runtime.textfile import read_text
 
 # include/uapi/linux/capability.h
 _CAPABILITIES = {
@@ -17,7 +17,7 @@ _NEEDED = ("CAP_BPF", "CAP_PERFMON", "CAP_DAC_READ_SEARCH", "CAP_DAC_OVERRIDE")
 _BY_ADMIN = ("CAP_BPF", "CAP_PERFMON")
 
 
-_LOCKDOWN = Path("/sys/kernel/security/lockdown")
+_LOCKDOWN = "/sys/kernel/security/lockdown"
 _LOCKED_DOWN = """\
 Kernel lockdown is enabled and set to 'confidentiality'.
 In this mode the kernel lets nobody read its memory, not even root, so tracing programs cannot be loaded.
@@ -29,17 +29,17 @@ class PrivilegeError(Exception):
     """A capability is missing, or the kernel is locked; the message names it and says what to do."""
 
 
-def check_privileges(status: Path = Path("/proc/self/status")) -> None:
+def check_privileges(status: str = "/proc/self/status") -> None:
     """Raise `PrivilegeError` for the first capability that tracing needs and this process lacks."""
-    text = status.read_text()
+    text = read_text(status)
     for name in missing(text):
         raise PrivilegeError(_message(name, text))
 
 
-def check_lockdown(path: Path = _LOCKDOWN) -> None:
+def check_lockdown(path: str = _LOCKDOWN) -> None:
     """Raise `PrivilegeError` if the kernel lets no program read its memory (security/lockdown/lockdown.c)."""
     try:
-        text = path.read_text()
+        text = read_text(path)
     except OSError:  # no lockdown in this kernel, or securityfs is not mounted
         return
     if "[confidentiality]" in text:

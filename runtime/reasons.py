@@ -26,7 +26,7 @@ from pytrace.grammar.plan import (
 from pytrace.runtime.attach_perf import DEVICES
 from pytrace.runtime.mounts import BPFFS, bpffs, pin_path, tracefs
 
-_PROCESSOR = DEVICES / "cpu"  # the PMU of the processor, where there is one
+_PROCESSOR = Path(DEVICES, "cpu")  # the PMU of the processor, where there is one
 PERF_TYPE_HARDWARE = 0  # include/uapi/linux/perf_event.h
 _SAMPLE_RATE = Path("/proc/sys/kernel/perf_event_max_sample_rate")
 

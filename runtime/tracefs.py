@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 
 from pytrace.grammar.host import Event, HostError
 from pytrace.grammar.types import (
@@ -22,6 +21,7 @@ from pytrace.grammar.types import (
 )
 from pytrace.runtime.cnames import base_type, is_char, without_qualifiers
 from pytrace.runtime.mounts import tracefs
+from pytrace.runtime.textfile import read_text
 
 # one `field:` line of a format file; see Documentation/trace/events.rst in the kernel tree
 _FIELD = re.compile(
@@ -34,14 +34,14 @@ _DECLARATION = re.compile(r"^(?P<type>.*?)(?P<name>\w+)\s*(?P<bounds>(?:\[[^\]]*
 class Tracefs:
     """Tracepoints. `types` resolves the structs that pointer fields point to, and is asked only for those."""
 
-    def __init__(self, types: TypeSource, root: Path | None = None) -> None:
+    def __init__(self, types: TypeSource, root: str | os.PathLike[str] | None = None) -> None:
         self._types = types
-        self._given = root
+        self._given = None if root is None else os.fspath(root)
         self._events: dict[tuple[str, str], Event | None] = {}
         self._lines: dict[tuple[str, Space], Member | None] = {}
 
     @cached_property
-    def root(self) -> Path:
+    def root(self) -> str:
         """The mount point.
 
         Raises:
@@ -50,7 +50,7 @@ class Tracefs:
         if self._given is not None:
             return self._given
         if (found := tracefs()) is not None:
-            return Path(found)
+            return found
         try:
             os.stat("/sys/kernel/tracing/events")
         except PermissionError as error:
@@ -78,7 +78,7 @@ class Tracefs:
     def event_id(self, category: str, name: str) -> int | None:
         """The number that perf_event_open(2) wants for a tracepoint."""
         try:
-            return int((self.root / "events" / category / name / "id").read_text())
+            return int(read_text(f"{self.root}/events/{category}/{name}/id"))
         except FileNotFoundError:
             return None
         except PermissionError as error:
@@ -87,7 +87,7 @@ class Tracefs:
     def events(self) -> Iterator[tuple[str, str]]:
         """Category and name of every tracepoint, sorted."""
         try:
-            text = (self.root / "available_events").read_text()
+            text = read_text(f"{self.root}/available_events")
         except PermissionError as error:
             raise _denied(error) from error
         for category, _, name in sorted(line.partition(":") for line in text.split()):
@@ -97,7 +97,7 @@ class Tracefs:
         if not category or not name or "/" in category + name or category.startswith("."):
             return None
         try:
-            return (self.root / "events" / category / name / "format").read_text()
+            return read_text(f"{self.root}/events/{category}/{name}/format")
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError as error:

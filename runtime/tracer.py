@@ -14,11 +14,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pytrace.grammar.data import dataclass
-from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, GUARD, LOST, REFUSED, RING, MapSpec, Plan, ProgramSpec
+from pytrace.grammar.plan import (
+    CONTROL,
+    GLOBAL_DATA,
+    GUARD,
+    LOST,
+    REFUSED,
+    RING,
+    IterAttach,
+    MapSpec,
+    Plan,
+    ProgramSpec,
+    TrampolineAttach,
+)
 from pytrace.runtime import cpus, libbpf
-from pytrace.runtime.aims import in_modules, take_sections
 from pytrace.runtime.attach import Attacher, AttachFailure
-from pytrace.runtime.attach_iter import IteratorLink
 from pytrace.runtime.bpf_object import BpfObject
 from pytrace.runtime.links import Link, release_all, stop_all
 from pytrace.runtime.maps import Entry, LiveMap, Values
@@ -28,6 +38,7 @@ from pytrace.runtime.ring import Handler, RingReader, Waiter, ring_size
 from pytrace.runtime.syscalls import raise_limits
 
 if TYPE_CHECKING:
+    from pytrace.runtime.attach_iter import IteratorLink
     from pytrace.runtime.unwind import Unwinder
 
 ETHERNET_HEADER = 14  # bytes: ETH_HLEN of include/uapi/linux/if_ether.h
@@ -78,8 +89,12 @@ class Tracer:
         self._extra = dict(globals or {})
         self._watched: list[int] = []
         raise_limits()
-        if in_modules(place for program in plan.programs for place in program.attach):
-            take_sections()
+        places = [place for program in plan.programs for place in program.attach]
+        if any(isinstance(place, TrampolineAttach) for place in places):
+            from pytrace.runtime.aims import in_modules, take_sections
+
+            if in_modules(places):
+                take_sections()
         self._object = BpfObject(object_bytes, plan.config.log_size, log_level)
         if log_level:
             for program in plan.programs:
@@ -205,14 +220,21 @@ class Tracer:
 
     def walk(self) -> Iterator[list[bytes]]:
         """Read the iterators to their end: their records, in batches. Raises `WalkError`."""
-        for link in self._attacher.links:
-            if isinstance(link, IteratorLink) and not link.pin:
+        for link in self._iterators():
+            if not link.pin:
                 yield from link.walk(tuple(action.size for action in self.plan.actions))
+
+    def _iterators(self) -> list[IteratorLink]:
+        if not any(isinstance(place, IterAttach) for program in self.plan.programs for place in program.attach):
+            return []
+        from pytrace.runtime.attach_iter import IteratorLink
+
+        return [link for link in self._attacher.links if isinstance(link, IteratorLink)]
 
     @property
     def pins(self) -> list[str]:
         """Where iterators have been pinned."""
-        return [link.pin for link in self._attacher.links if isinstance(link, IteratorLink) and link.pin]
+        return [link.pin for link in self._iterators() if link.pin]
 
     def unpin(self) -> None:
         """Take the pins away again."""

@@ -497,6 +497,9 @@ class FakeHost:
     def symbols(self, path: str) -> Sequence[Symbol]:
         return self.elf_symbols.get(path, ())
 
+    def function_names(self, path: str) -> set[str]:
+        return {symbol.name for symbol in self.symbols(path) if symbol.function}
+
     def explain_target(self, target: str, pid: int | None = None) -> str:
         return "There is no such file. Give the full path; a bare name is looked up in $PATH."
 

@@ -18,8 +18,9 @@ from pytrace.compilation import Compilation, compile_text
 from pytrace.grammar.host import HostError
 from pytrace.objectcache import ObjectCache, cache_folder, entry_name
 from pytrace.options import Options
-from pytrace.runtime import recording
-from pytrace.runtime.recording import FileFact, FilesFact, RecordingHost, stat_of
+from pytrace.runtime import facts, recording
+from pytrace.runtime.facts import FileFact, FilesFact, stat_of
+from pytrace.runtime.recording import RecordingHost
 from tests.fakehost import FakeHost
 
 TEXT = "begin { print(1); }"
@@ -107,12 +108,12 @@ def test_the_kernel(counting: Counting, monkeypatch: pytest.MonkeyPatch, tmp_pat
     counting()
     notes = tmp_path / "notes"
     notes.write_bytes(b"another build id")
-    monkeypatch.setattr(recording, "_NOTES", str(notes))
+    monkeypatch.setattr(facts, "_NOTES", str(notes))
     counting()
     assert counting.made == 2
     boot = tmp_path / "boot"
     boot.write_text("another boot")
-    monkeypatch.setattr(recording, "_BOOT", str(boot))
+    monkeypatch.setattr(facts, "_BOOT", str(boot))
     counting()
     assert counting.made == 3
 
@@ -183,24 +184,36 @@ def test_a_library_that_is_found_elsewhere(tmp_path: Path) -> None:
     assert counting.made == 2
 
 
-def test_dynamic_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("before", "ask", "made"),
+    [
+        ("", lambda host: list(host.events()), 2),
+        ("", lambda host: host.event("mine", "read"), 2),  # there is none, yet
+        ("p:sched/sched_switch vfs_open\n", lambda host: host.event("sched", "sched_switch"), 2),
+        ("", lambda host: host.event("sched", "sched_switch"), 1),  # the kernel's own
+    ],
+    ids=["all", "missing", "dynamic", "static"],
+)
+def test_dynamic_events(
+    before: str, ask: Callable[[Any], object], made: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     events = tmp_path / "dynamic_events"
-    events.write_text("")
+    events.write_text(before)
     monkeypatch.setattr(recording, "tracefs", lambda: str(tmp_path))
-    counting = Counting(tmp_path / "cache", ask=lambda host: host.event("sched", "sched_switch"))
+    counting = Counting(tmp_path / "cache", ask=ask)
     counting()
     counting()
     assert counting.made == 1
     events.write_text("p:mine/read vfs_read\n")
     counting()
-    assert counting.made == 2
+    assert counting.made == made
 
 
 def test_our_own_code_is_a_fact() -> None:
     (ours, *_) = RecordingHost(FakeHost()).facts()
     assert isinstance(ours, FilesFact)
     names = {Path(path).name for path in ours.paths}
-    assert {"compilation.py", "recording.py", "spec.py"} <= names
+    assert {"compilation.py", "facts.py", "spec.py"} <= names
     assert ours.holds(FakeHost)
     assert not FilesFact(ours.paths, b"another digest").holds(FakeHost)
 
@@ -221,7 +234,7 @@ def test_every_question_of_the_protocol_is_known() -> None:
 
     kept = recording._BY_FILE | recording._BY_ANSWER | recording._BY_TRACEFS | recording._BY_KERNEL
     asked = {name for kind in Host.__mro__ for name in vars(kind) if not name.startswith("_")}
-    assert asked - kept - {"members", "c_definitions"} == set()
+    assert asked - kept - {"members", "c_definitions", "event"} == set()
 
 
 def test_a_missing_file_is_a_fact(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def jsonable(layout: Layout, value: Any, services: Services) -> Any:
         case Stack():
             return clean(stack_text(kind, value, services))
         case Opaque(feature=feature):
-            shown = REGISTRY.kinds[feature].json(kind, value, services)
+            shown = REGISTRY.kind(feature).json(kind, value, services)
             return clean(shown) if isinstance(shown, str) else shown
         case NoneType() | Void():
             return None
@@ -94,7 +94,7 @@ def python_value(layout: Layout, value: Any, services: Services) -> Any:
         case Stack():
             return tuple(line.strip() for line in frame_lines(kind, value, services))
         case Opaque(feature=feature):
-            return REGISTRY.kinds[feature].json(kind, value, services)
+            return REGISTRY.kind(feature).json(kind, value, services)
         case _:
             return value
 

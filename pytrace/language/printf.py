@@ -13,7 +13,7 @@ from typing import Any
 
 from pytrace.grammar.data import dataclass, replace
 from pytrace.grammar.layout import Layout
-from pytrace.grammar.spec import REGISTRY, Aggregation, Services
+from pytrace.grammar.spec import REGISTRY, Services
 from pytrace.grammar.types import (
     Aggregate,
     Array,
@@ -154,8 +154,7 @@ def _advice(conversion: str, kind: Type) -> tuple[str, ...]:
 
 
 def _castable(kind: Aggregate) -> bool:
-    feature = REGISTRY.functions.get(kind.feature)
-    return isinstance(feature, Aggregation) and feature.castable
+    return REGISTRY.aggregation(kind).castable
 
 
 # ---------------------------------------------------------------- formatting

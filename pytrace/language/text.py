@@ -61,7 +61,7 @@ def shower(layout: Layout, services: Services) -> Show:
         case Stack():
             return lambda value: stack_text(kind, value, services)
         case Opaque(feature=feature):
-            shown = REGISTRY.kinds[feature]
+            shown = REGISTRY.kind(feature)
             return lambda value: shown.text(kind, value, services)
         case NoneType() | Void():
             return lambda value: "null"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import pytrace.language  # noqa: F401  (it tells where the features are)
 from pytrace.grammar.attachpoint import split
 from pytrace.grammar.config import Config
 from pytrace.grammar.diagnostics import Diagnostics
@@ -26,10 +27,7 @@ from pytrace.grammar.types import (
     Type,
     size_of,
 )
-from pytrace.language.probes import __all__ as PROBE_MODULES
 from tests.fakehost import FakeHost
-
-assert PROBE_MODULES  # importing them fills the registry
 
 TASK = Pointer(Struct("task_struct", 9000))
 FILE = Pointer(Struct("file", 200))

@@ -26,11 +26,9 @@ from pytrace.grammar.types import (
     Tuple,
     Type,
 )
-from pytrace.language import aggregations
 from pytrace.language.printf import format_values, parse, problem
 from tests.language.fakes import SERVICES, lay
 
-REGISTERED = aggregations  # importing it is what registers count and hist
 COLOUR = Layout(EnumType("colour"), (), ((2, "RED"), (5, "BLUE")))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import pytest
 
 from pytrace.grammar import analyse
@@ -14,7 +12,6 @@ from pytrace.grammar.spec import REGISTRY, Context
 from pytrace.grammar.types import UINT64, Int, Opaque, Pointer, Space, String, Type
 from tests.language.probe_world import World
 
-FILLED = tuple(map(import_module, (f"pytrace.language.{n}" for n in ("aggregations", "builtins", "values"))))
 tag = pytest.mark.tag
 
 

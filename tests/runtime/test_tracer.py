@@ -234,11 +234,11 @@ def test_the_message_names_the_capability_and_the_remedy(tmp_path: Path) -> None
     status = tmp_path / "status"
     status.write_text(STATUS.format(uid=1000, effective=0))
     with pytest.raises(PrivilegeError) as error:
-        check_privileges(status)
+        check_privileges(str(status))
     assert str(error.value) == "Missing CAP_BPF capability, please run pytrace as the root user."
     status.write_text(STATUS.format(uid=0, effective=ADMIN))
     with pytest.raises(PrivilegeError, match=r"CAP_DAC_READ_SEARCH .* --cap-add=DAC_READ_SEARCH"):
-        check_privileges(status)
+        check_privileges(str(status))
 
 
 def test_clocks() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from pytrace.grammar.spec import Builtin, CallSite, Emit, Value, feature
+from pytrace.grammar.emit import Emit, Value
+from pytrace.grammar.spec import Builtin, CallSite, feature
 from pytrace.grammar.types import UINT8, UINT64, Type
 from pytrace.language.probes.common import register
 

@@ -11,8 +11,9 @@ import os
 from collections.abc import Sequence
 
 from pytrace.grammar.data import dataclass
+from pytrace.grammar.emit import Emit, Slot, Value
 from pytrace.grammar.plan import TABLES, UNWIND_FILES, UNWIND_PROCESSES
-from pytrace.grammar.spec import CallSite, Emit, Slot, Value, feature
+from pytrace.grammar.spec import CallSite, feature
 from pytrace.grammar.types import UINT32, UINT64, Int, Space, Stack, Struct, Type, size_of
 from pytrace.language.builtins.stacks import StackBuiltin
 from pytrace.language.builtins.task import current_id

@@ -193,8 +193,8 @@ class Func(Builtin):
 class Probe(Builtin):
     """The full name of the probe that fires, as a string: wildcards are filled in, short names made long.
 
-    A block that compares it is compiled once for each probe that a wildcard stands for, and so is every block
-    outside of uprobe and uretprobe: there one program looks the name up by the cookie of the place.
+    A block that compares it is compiled once for each probe that a wildcard stands for. Where it is only kept or shown,
+    one program serves all tracepoints, kprobes or uprobes, and looks the name up by the cookie of the place.
 
     bt> tracepoint:sched:sched_w* { @[probe] = count(); } interval:1s { exit(); }
     """

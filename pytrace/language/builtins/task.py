@@ -5,7 +5,8 @@ Kernel facts: bpf-helpers(7); include/uapi/linux/bpf.h.
 
 from __future__ import annotations
 
-from pytrace.grammar.spec import Builtin, CallSite, Emit, Param, Value, feature
+from pytrace.grammar.emit import Emit, Value
+from pytrace.grammar.spec import Builtin, CallSite, Param, feature
 from pytrace.grammar.types import (
     UINT32,
     UINT64,

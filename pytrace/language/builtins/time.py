@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pytrace.grammar.diagnostics import did_you_mean
-from pytrace.grammar.spec import Builtin, CallSite, Emit, Param, Value, feature
+from pytrace.grammar.emit import Emit, Value
+from pytrace.grammar.spec import Builtin, CallSite, Param, feature
 from pytrace.grammar.types import UINT64, Int, Type
 
 # how each clock is read: the BPF helper, without `bpf_`

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytrace.grammar.nodes import Expr
-from pytrace.grammar.spec import Action, ActionRecord, CallSite, Output, Param, Session, feature
+from pytrace.grammar.plan import Action as ActionRecord
+from pytrace.grammar.spec import Action, CallSite, Output, Param, Session, feature
+
+if TYPE_CHECKING:
+    from pytrace.grammar.nodes import Expr
 
 
 @feature

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import UserVariable
 from pytrace.grammar.plan import UprobeAttach
-from pytrace.grammar.spec import CallSite, Emit, Function, Param, Value, feature
+from pytrace.grammar.spec import CallSite, Function, Param, feature
 from pytrace.grammar.types import INT64, UINT64, Int, Pointer, Space, String, Struct, Type
 from pytrace.language.probes.common import register
 

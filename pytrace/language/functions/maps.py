@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.nodes import Expr
-from pytrace.grammar.spec import CallSite, Emit, Function, Param, Value, feature
+from pytrace.grammar.spec import CallSite, Function, Param, feature
 from pytrace.grammar.types import BOOL, INT64, Stack, Type
 
 MAP = Param("map", ("map",))

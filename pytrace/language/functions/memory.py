@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pytrace.grammar.spec import CallSite, Emit, Function, Param, Slot, Value, feature
+from pytrace.grammar.emit import Emit, Slot, Value
+from pytrace.grammar.spec import CallSite, Function, Param, feature
 from pytrace.grammar.types import BOOL, INT8, INT32, INT64, UINT64, VOID, Int, Pointer, Space, Struct, Type, size_of
 from pytrace.language.functions.support import own_bytes, space_of
 

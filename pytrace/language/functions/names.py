@@ -7,7 +7,8 @@ import os
 import signal
 from typing import ClassVar
 
-from pytrace.grammar.spec import CallSite, Emit, Function, Param, Slot, Value, feature
+from pytrace.grammar.emit import Emit, Slot, Value
+from pytrace.grammar.spec import CallSite, Function, Param, feature
 from pytrace.grammar.types import INT64, String, Type
 from pytrace.language.syscalls import SYSCALLS
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pytrace.grammar.check_calls import kind_word
-from pytrace.grammar.spec import CallSite, Emit, Function, Param, Value, feature
+from pytrace.grammar.emit import Emit, Value
+from pytrace.grammar.spec import CallSite, Function, Param, feature
 from pytrace.grammar.types import (
     NONE,
     UINT8,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pytrace.grammar.diagnostics import CompileError, Diagnostic, Diagnostics, Severity
+from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.literals import LiteralError, parse_integer
 from pytrace.grammar.source import encode_text
-from pytrace.grammar.spec import CallSite, Constant, Context, Emit, Function, Param, Value, feature
+from pytrace.grammar.spec import CallSite, Constant, Context, Function, Param, feature
 from pytrace.grammar.types import BOOL, INT64, UINT64, String, Type
 
 NO_OPTIONS = "no custom program options defined."

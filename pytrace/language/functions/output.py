@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 from pytrace.grammar.diagnostics import Label, Severity
 from pytrace.grammar.emit import Emit, Slot, Value
 from pytrace.grammar.nodes import Expr, Map
+from pytrace.grammar.plan import Action as ActionRecord
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import (
     REGISTRY,
     Action,
-    ActionRecord,
     CallSite,
     Output,
     Param,

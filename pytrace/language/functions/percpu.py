@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import Host, PercpuVariable
-from pytrace.grammar.spec import CallSite, Emit, Function, Param, Value, feature
+from pytrace.grammar.spec import CallSite, Function, Param, feature
 from pytrace.grammar.types import UINT32, UINT64, VOID, Pointer, Space, Struct, Type
 
 RUNQUEUES = "runqueues"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pytrace.grammar.spec import CallSite, Emit, Function, Param, Value, feature
+from pytrace.grammar.emit import Emit, Value
+from pytrace.grammar.spec import CallSite, Function, Param, feature
 from pytrace.grammar.types import INT64, NONE, UINT64, String, Type
 
 # numbers as on x86-64 and arm64 (include/uapi/asm-generic/signal.h)

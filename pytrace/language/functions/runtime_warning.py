@@ -8,7 +8,8 @@ from typing import Any
 
 from pytrace.grammar.diagnostics import Diagnostic, Severity
 from pytrace.grammar.nodes import Expr
-from pytrace.grammar.spec import Action, ActionRecord, CallSite, Output, Param, Session, feature
+from pytrace.grammar.plan import Action as ActionRecord
+from pytrace.grammar.spec import Action, CallSite, Output, Param, Session, feature
 from pytrace.grammar.types import NONE, Type
 from pytrace.language.functions.output import place
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pytrace.grammar.spec import CallSite, Emit, Function, Param, Slot, Value, feature
+from pytrace.grammar.emit import Emit, Slot, Value
+from pytrace.grammar.spec import CallSite, Function, Param, feature
 from pytrace.grammar.types import BOOL, INT64, UINT8, UINT64, Array, Int, String, Type, size_of
 from pytrace.language.functions.support import (
     HIGHEST,

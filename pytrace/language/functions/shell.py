@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pytrace.grammar.spec import ActionRecord, Output, Session, feature
+from pytrace.grammar.plan import Action as ActionRecord
+from pytrace.grammar.spec import Output, Session, feature
 from pytrace.language.functions.output import Formatted
 from pytrace.language.jsonvalue import clean
 

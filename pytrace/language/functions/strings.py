@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pytrace.grammar.check_calls import kind_word
-from pytrace.grammar.spec import CallSite, Emit, Function, Param, Slot, Value, feature
+from pytrace.grammar.emit import Emit, Slot, Value
+from pytrace.grammar.spec import CallSite, Function, Param, feature
 from pytrace.grammar.types import (
     INT8,
     NONE,

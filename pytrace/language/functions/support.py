@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytrace.grammar.emit import Emit, Slot, Value
 from pytrace.grammar.nodes import (
     Binary,
     Expr,
@@ -14,7 +15,7 @@ from pytrace.grammar.nodes import (
     Unary,
 )
 from pytrace.grammar.source import encode_text
-from pytrace.grammar.spec import CallSite, Emit, Slot, Value
+from pytrace.grammar.spec import CallSite
 from pytrace.grammar.types import UINT64, Array, Int, Pointer, Space, size_of
 
 HIGHEST = (1 << 64) - 1

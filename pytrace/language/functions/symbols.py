@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pytrace.grammar.data import replace
-from pytrace.grammar.spec import CallSite, Emit, Function, Param, Value, feature
+from pytrace.grammar.emit import Emit, Value
+from pytrace.grammar.spec import CallSite, Function, Param, feature
 from pytrace.grammar.types import BOOL, UINT64, Int, Opaque, Pointer, Space, Type
 from pytrace.language.builtins.task import current_id
 from pytrace.language.probes.common import REGISTERS, register

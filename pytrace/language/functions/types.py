@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pytrace.grammar import types
-from pytrace.grammar.spec import CallSite, Emit, Function, Param, Value, feature
+from pytrace.grammar.emit import Emit, Value
+from pytrace.grammar.spec import CallSite, Function, Param, feature
 from pytrace.grammar.types import BOOL, NONE, Array, Int, Pointer, String, Type
 
 ANY = Param("value")

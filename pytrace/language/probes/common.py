@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from pytrace.grammar.attachpoint import AttachPoint
 from pytrace.grammar.data import dataclass, replace
-from pytrace.grammar.diagnostics import did_you_mean
-from pytrace.grammar.emit import Emit, Slot, Value
 from pytrace.grammar.host import Host, HostError, Prototype
-from pytrace.grammar.literals import LiteralError, parse_integer
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import Context, ProbeType, Target
 from pytrace.grammar.types import (
@@ -28,6 +26,9 @@ from pytrace.grammar.types import (
     round_up,
     size_of,
 )
+
+if TYPE_CHECKING:
+    from pytrace.grammar.emit import Emit, Slot, Value
 
 # Offsets in x86-64's `struct pt_regs` (arch/x86/include/uapi/asm/ptrace.h), by the names of `reg()`.
 # `struct bpf_perf_event_data` starts with the same registers (include/uapi/asm-generic/bpf_perf_event.h).
@@ -53,6 +54,8 @@ def is_wildcard(text: str) -> bool:
 @lru_cache(maxsize=64)
 def number(text: str) -> int | None:
     """The integer that a part of an attach point spells (durations in nanoseconds), or None."""
+    from pytrace.grammar.literals import LiteralError, parse_integer  # a listing has no numbers
+
     try:
         return parse_integer(text, external=True)
     except LiteralError:
@@ -65,6 +68,8 @@ def similar(name: str, candidates: Iterable[str]) -> tuple[str, ...]:
     Only names of about the same length that start or end alike are compared in earnest: the 60,000
     functions of a kernel would otherwise take seconds.
     """
+    from pytrace.grammar.diagnostics import did_you_mean
+
     head, tail = name[:2], name[-3:]
     alike = {c for c in candidates if abs(len(c) - len(name)) <= 3 and (c.startswith(head) or c.endswith(tail))}
     return did_you_mean(name, alike)

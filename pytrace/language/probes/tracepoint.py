@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pytrace.grammar.attachpoint import matcher
-from pytrace.grammar.diagnostics import did_you_mean
-from pytrace.grammar.emit import Emit, Value
+from pytrace.grammar.data import replace
 from pytrace.grammar.host import Event, Host
 from pytrace.grammar.plan import TracepointAttach
 from pytrace.grammar.spec import Target, feature
 from pytrace.grammar.types import Int, Member, Space
 from pytrace.language.probes.common import Place, Probe, context_value, is_wildcard, placed, similar
+
+if TYPE_CHECKING:
+    from pytrace.grammar.emit import Emit, Value
 
 ADDRESS = Int(8, space=Space.KERNEL)
 
@@ -78,6 +81,8 @@ class Tracepoint(Probe):
 
     def _hints(self, host: Host, category: str, name: str) -> tuple[str, ...]:
         """What may have been meant: the event in another category, a near category, a near event."""
+        from pytrace.grammar.diagnostics import did_you_mean
+
         events = list(host.events())
         names = [n for c, n in events if c == category]
         if names:
@@ -86,6 +91,10 @@ class Tracepoint(Probe):
         if elsewhere:
             return (f"Did you mean {' or '.join(map(repr, elsewhere[:3]))}?",)
         return did_you_mean(category, {c for c, _ in events}) or similar(name, [n for _, n in events])
+
+    def numbered(self, target: Target, number: int) -> Target:
+        assert isinstance(target.attach, TracepointAttach)
+        return replace(target, attach=replace(target.attach, cookie=number))
 
     def member(self, emit: Emit, target: Target, member: Member) -> Value:
         if not member.data_loc:
@@ -103,7 +112,7 @@ class Tracepoint(Probe):
         if colon and not is_wildcard(pattern):  # of one event the long list need not be read
             return iter([pattern] if host.event(category, name) else [])
         match = matcher(pattern if colon else f"*:{pattern}")
-        return (found for found in (f"{c}:{e}" for c, e in host.events()) if match(found))
+        return filter(match, [f"{c}:{e}" for c, e in host.events()])
 
     def describe(self, found: str, host: Host) -> Iterator[str]:
         category, _, name = found.partition(":")

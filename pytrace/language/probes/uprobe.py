@@ -260,9 +260,9 @@ class _Uprobe(FileProbe):
             target, _, function = pattern.rpartition(":")
         match = matcher(function)
         for path in host.binaries(target or "*", pid):
-            symbols = {s.name for s in host.symbols(path) if s.function}
+            symbols = host.function_names(path)
             if not readable_names:
-                yield from (f"{path}:{name}" for name in sorted(filter(match, symbols)))
+                yield from [f"{path}:{name}" for name in filter(match, symbols)]
                 continue
             names = {host.demangle(name) for name in symbols}
             whole = has_parameters(function)
