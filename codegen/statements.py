@@ -11,6 +11,7 @@ from pytrace.grammar.nodes import (
     Assign,
     Block,
     Call,
+    Comptime,
     Discard,
     Expr,
     ExprStatement,
@@ -59,6 +60,9 @@ class StatementGenerator(LoopGenerator):
             for statement in node.statements:
                 self.statement(statement)
             return self.value(node.value) if node.value is not None else self.integer(0, NONE)
+        if isinstance(node.condition, Comptime):
+            branch = self.typed.branch(node)
+            return self.integer(0, NONE) if branch is None else self.block_value(branch)
         condition = self.condition(node.condition)
         otherwise = node.otherwise
         return self.branch(
@@ -116,19 +120,22 @@ class StatementGenerator(LoopGenerator):
 
     def if_(self, node: If) -> None:
         """`if` as a statement."""
+        if isinstance(node.condition, Comptime):
+            self.branch_body(self.typed.branch(node))
+            return
         otherwise = node.otherwise
-
-        def other() -> None:
-            if isinstance(otherwise, Block):
-                self.body(otherwise)
-            elif otherwise is not None:
-                self.if_(otherwise)
-
         self.when(
             self.condition(node.condition),
             lambda: self.body(node.then),
-            other if otherwise is not None else None,
+            (lambda: self.branch_body(otherwise)) if otherwise is not None else None,
         )
+
+    def branch_body(self, branch: Block | If | None) -> None:
+        """What may stand behind `else`, whose value nobody uses."""
+        if isinstance(branch, Block):
+            self.body(branch)
+        elif branch is not None:
+            self.if_(branch)
 
     def assign(self, node: Assign) -> None:
         """`target = value`, `target op= value`"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from pytrace.grammar.check_statements import StatementChecker
+from pytrace.grammar.comptime import decide, refuse_open
 from pytrace.grammar.diagnostics import Diagnostics
 from pytrace.grammar.expand import expand
 from pytrace.grammar.macros import expand_macros
@@ -119,20 +120,29 @@ def infer(
 ) -> list[TypedProbe]:
     """Repeat type inference until nothing changes, then once more with its messages kept."""
     checker = StatementChecker(registry, context, source, maps)
-    before: object = None
     for _ in range(ROUNDS):
-        for typed in probes:
-            check_probe(checker, typed, Diagnostics())
-        state = snapshot(probes, maps)
-        if state == before:
+        settle(checker, probes)
+        if not decide(checker, probes):
             break
-        before = state
-        forget_decisions(maps)
-    forget_decisions(maps)
+    else:
+        refuse_open(probes, context)
     for typed in probes:
         check_probe(checker, typed, context.diagnostics)
     check_maps(maps, context)
     return probes
+
+
+def settle(checker: StatementChecker, probes: list[TypedProbe]) -> None:
+    """Look at all blocks until there is nothing new to learn."""
+    before: object = None
+    for _ in range(ROUNDS):
+        for typed in probes:
+            check_probe(checker, typed, Diagnostics())
+        state = snapshot(probes, checker.maps)
+        forget_decisions(checker.maps)
+        if state == before:
+            break
+        before = state
 
 
 def check_probe(checker: StatementChecker, typed: TypedProbe, diagnostics: Diagnostics) -> None:

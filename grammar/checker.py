@@ -9,6 +9,7 @@ from pytrace.grammar.data import replace
 from pytrace.grammar.diagnostics import Diagnostics, Label, did_you_mean
 from pytrace.grammar.nodes import (
     Block,
+    Comptime,
     Expr,
     For,
     If,
@@ -69,6 +70,7 @@ class Checker:
         self.loop_depth = 0
         self.loops: list[For] = []  # the `for` loops that we are in
         self.measuring = 0  # how many operands of sizeof and the like we are in
+        self.inspected: dict[Binding | MapInfo, Span] = {}  # whose types those looked at, and where
 
     def begin_probe(self, typed: TypedProbe, diagnostics: Diagnostics) -> None:
         """Turn to a block, with the place where its messages go."""
@@ -78,6 +80,7 @@ class Checker:
         self.loop_depth = 0
         self.loops = []
         self.measuring = 0
+        typed.conditions.clear()
         for binding in typed.bindings.values():
             binding.assigned = binding.used = False
 
@@ -122,6 +125,9 @@ class Checker:
                 return not items
             case Block(value=value):
                 return value is None or self.valueless(value)
+            case If(condition=Comptime()):
+                branch = self.typed.branch(node)
+                return branch is None or self.valueless(branch)
             case If(then=then, otherwise=otherwise):
                 return otherwise is None or self.valueless(then) or self.valueless(otherwise)
             case _:
