@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 Constant = int | bool | bytes
 
+LIBRARY = "stdlib"  # what imports and messages call the library
+LIBRARY_FILE = "stdlib/prelude.bt"
+
 
 @dataclass(frozen=True, slots=True)
 class Param:
@@ -544,12 +547,14 @@ class Registry:
     """All features by name; aliases are names too.
 
     `rest` makes all features but probe types register themselves: it is called when one of them is first asked
-    for, since listings do not need them.
+    for, since listings do not need them. `library` gives the text of the part of the library that is written in the
+    language itself.
     """
 
     def __init__(self) -> None:
         self.probes: dict[str, ProbeType] = {}
         self.rest: Callable[[], None] | None = None
+        self.library: Callable[[], str] = str
         self._functions: dict[str, Function] = {}
         self._kinds: dict[str, ValueKind] = {}
 
@@ -585,6 +590,10 @@ class Registry:
         found = self.functions[kind.feature]
         assert isinstance(found, Aggregation)
         return found
+
+    def is_library(self, path: str) -> bool:
+        """Whether an import names the library, which every program knows anyway."""
+        return path.removesuffix("/") == LIBRARY or path.removesuffix(".bt") == LIBRARY_FILE.removesuffix(".bt")
 
     def action(self, name: str) -> Action:
         """The action that handles records of this name."""

@@ -2,6 +2,7 @@
 
 from pytrace.language.functions import (
     control,
+    fail,
     files,
     maps,
     memory,
@@ -22,6 +23,7 @@ from pytrace.language.functions import (
 
 __all__ = [
     "control",
+    "fail",
     "files",
     "maps",
     "memory",
