@@ -25,7 +25,7 @@ RECURSION_LIMIT = 10_000
 class Compilation:
     """A compiled program: what the runtime needs, the warnings, and for `-d` the text of each stage asked for.
 
-    `idle_modes` are the modes of a run in which probes that were left out would run.
+    `sources` are the script and the files whose code is in the object. `idle_modes` are the modes of a run in which probes that were left out would run.
     """
 
     source: Source
@@ -34,6 +34,7 @@ class Compilation:
     warnings: tuple[Diagnostic, ...]
     stages: Mapping[str, str] = field(default_factory=dict)
     idle_modes: frozenset[str] = frozenset()
+    sources: tuple[Source, ...] = ()
 
 
 def compile_text(
@@ -88,7 +89,9 @@ def compile_text(
             "asm": compiled.assembly,
         }
     idle = frozenset(mode for t in typed.probes if t.left_out for mode in t.target.type.modes if mode)
-    return Compilation(source, compiled.plan, compiled.elf, tuple(diagnostics.warnings), stages, idle)
+    return Compilation(
+        source, compiled.plan, compiled.elf, tuple(diagnostics.warnings), stages, idle, compiled.sources
+    )
 
 
 class FilterError(Exception):
