@@ -8,11 +8,11 @@ from pytrace.grammar.check_statements import StatementChecker
 from pytrace.grammar.comptime import decide, refuse_open
 from pytrace.grammar.diagnostics import Diagnostics
 from pytrace.grammar.expand import expand
+from pytrace.grammar.functions import check_function, declared_functions
 from pytrace.grammar.imports import resolve_imports
 from pytrace.grammar.literals import quote
 from pytrace.grammar.macros import expand_macros
 from pytrace.grammar.nodes import (
-    Function,
     MapDeclaration,
     Node,
     Program,
@@ -41,7 +41,6 @@ def parse(source: Source, registry: Registry, diagnostics: Diagnostics) -> Progr
 def analyse(program: Program, registry: Registry, context: Context) -> TypedProgram:
     """Expand the attach points, find all types and check the program; raises CompileError."""
     program = resolve_imports(program, registry, context)
-    refuse_unsupported(program, context)
     program = expand_macros(program, context.diagnostics)
     context.diagnostics.raise_errors()
     source = ProgramTypes(context.host)
@@ -49,17 +48,10 @@ def analyse(program: Program, registry: Registry, context: Context) -> TypedProg
     maps = declared_maps(program, context)
     typed = expand(program, registry, context)
     context.diagnostics.raise_errors()
-    checked = infer(typed, maps, registry, context, source)
+    functions = declared_functions(program, registry, context)
+    checked = infer(typed, functions, maps, registry, context, source)
     context.diagnostics.raise_errors()
     return TypedProgram(tuple(checked), maps, source)
-
-
-def refuse_unsupported(program: Program, context: Context) -> None:
-    """Say plainly which parts of the language are still missing."""
-    for item in program.items:
-        if isinstance(item, Function):
-            context.diagnostics.error("err.feature", "fn is not supported yet", item.span)
-    context.diagnostics.raise_errors()
 
 
 # ---------------------------------------------------------------- definitions
@@ -127,6 +119,7 @@ def declared_maps(program: Program, context: Context) -> dict[str, MapInfo]:
 
 def infer(
     probes: list[TypedProbe],
+    functions: list[TypedProbe],
     maps: dict[str, MapInfo],
     registry: Registry,
     context: Context,
@@ -134,13 +127,14 @@ def infer(
 ) -> list[TypedProbe]:
     """Repeat type inference until nothing changes, then once more with its messages kept."""
     checker = StatementChecker(registry, context, source, maps)
+    everything = [*functions, *probes]
     for _ in range(ROUNDS):
-        settle(checker, probes)
-        if not decide(checker, probes):
+        settle(checker, everything)
+        if not decide(checker, everything):
             break
     else:
-        refuse_open(probes, context)
-    for typed in probes:
+        refuse_open(everything, context)
+    for typed in everything:
         check_probe(checker, typed, context.diagnostics)
     check_maps(maps, context)
     return probes
@@ -162,6 +156,9 @@ def settle(checker: StatementChecker, probes: list[TypedProbe]) -> None:
 def check_probe(checker: StatementChecker, typed: TypedProbe, diagnostics: Diagnostics) -> None:
     """One pass over one block."""
     checker.begin_probe(typed, diagnostics)
+    if typed.signature is not None:
+        check_function(checker, typed, typed.signature)
+        return
     if typed.probe.predicate is not None:
         checker.check_condition(typed.probe.predicate, checker.infer(typed.probe.predicate))
     checker.check_discarded(typed.probe.body)

@@ -94,6 +94,9 @@ class CallChecker(OperatorChecker):
                 hints=("Use --unsafe to allow it.",),
             )
         probe = self.typed.target.type
+        if feature.per_target and self.typed.signature is not None:
+            site.error("err.call.probe", f"{node.name} can not be used in functions: they do not belong to one probe")
+            return self.set(node, feature.returns)
         if feature.needs in probe.lacks:
             reason = probe.lacks[feature.needs]
             site.error("err.call.probe", f"{node.name} can not be used in {probe.name} probes: {reason}")

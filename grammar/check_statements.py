@@ -51,7 +51,7 @@ from pytrace.grammar.types import (
     Type,
     Void,
 )
-from pytrace.grammar.typing import Binding, MapInfo
+from pytrace.grammar.typing import Binding, MapInfo, Signature
 
 
 class StatementChecker(ExpressionChecker):
@@ -191,7 +191,10 @@ class StatementChecker(ExpressionChecker):
         return self.typed.branch(node)
 
     def check_return(self, node: Return, value: Expr | None) -> None:
-        """`return;` and `return integer;`"""
+        """`return;` and `return integer;`; in a function whatever it is declared to return"""
+        if self.typed.signature is not None:
+            self.check_result(node, value, self.typed.signature)
+            return
         if value is None:
             return
         probe = self.typed.target.type
@@ -201,6 +204,17 @@ class StatementChecker(ExpressionChecker):
         kind = self.operand(value)
         if kind != NONE and not isinstance(kind, (Int, EnumType)):
             self.error("err.type.return", f"A probe can only return integers, not '{kind}'", node)
+
+    def check_result(self, node: Return, value: Expr | None, signature: Signature) -> None:
+        """What a function returns must be of the type it declares."""
+        wanted, name = signature.result, signature.function.name
+        kind = VOID if value is None else self.operand(value)
+        constant = None if value is None else self.constant(value)
+        good = kind == wanted if VOID in (kind, wanted) else assignable(kind, wanted)
+        if isinstance(constant, int) and isinstance(wanted, Int):
+            good = good and fits(constant, wanted)
+        if not good and NONE not in (kind, wanted):
+            self.error("err.type.return", f"Function '{name}' is of type '{wanted}', cannot return '{kind}'", node)
 
     # ---- assignment
 

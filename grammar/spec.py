@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Constant = int | bool | bytes
 
+FUNCTION = "fn"  # the type of what stands for the probe in a function of the program
 LIBRARY = "stdlib"  # what imports and messages call the library
 LIBRARY_FILE = "stdlib/prelude.bt"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from pytrace.grammar.data import dataclass, field
 from pytrace.grammar.host import CDefinitions, Host
-from pytrace.grammar.nodes import Block, Expr, For, If, Map, MapDeclaration, Node, Probe, Variable, walk
+from pytrace.grammar.nodes import Block, Expr, For, Function, If, Map, MapDeclaration, Node, Probe, Variable, walk
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import CallSite, Constant, Target
 from pytrace.grammar.types import NONE, EnumType, Member, Struct, Tuple, Type, offsets_of, size_of
@@ -62,13 +62,21 @@ class MapInfo:
         return self.before if self.scalar is None else self.scalar
 
 
+@dataclass(slots=True, eq=False)
+class Signature:
+    """A function of the program, and the type of what it returns once that is known."""
+
+    function: Function
+    result: Type = NONE
+
+
 @dataclass(slots=True)
 class TypedProbe:
     """A probe's block as it is compiled for one target (or several that share a program).
 
     One that is `left_out` is checked like all others, so that maps have their types, but gets no code.
     `conditions` are those of each `if comptime` as the last look found them (None: not known), `chosen` what was
-    decided by them.
+    decided by them. `signature` is that of a function, whose body is checked in the same way.
     """
 
     probe: Probe
@@ -82,6 +90,7 @@ class TypedProbe:
     left_out: bool = False
     conditions: dict[If, bool | None] = field(default_factory=dict)
     chosen: dict[If, bool] = field(default_factory=dict)
+    signature: Signature | None = None
 
     def branch(self, node: If) -> Block | If | None:
         """The branch of an `if comptime` that is kept; None if it has none, or that is not decided yet."""
