@@ -80,6 +80,8 @@ class ExpressionGenerator(ComparisonGenerator):
                 return self.variable(node)
             case Map() | MapElement():
                 return self.read_map(node)
+            case Call() if node in self.typed.calls:
+                return self.call_function(node, self.typed.calls[node])
             case Identifier() | Call():
                 return self.call_site(node)
             case Binary():

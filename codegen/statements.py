@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from pytrace.codegen.loops import LoopGenerator
+from pytrace.codegen.functions import FunctionGenerator
 from pytrace.grammar.check_statements import innermost
 from pytrace.grammar.emit import Value
 from pytrace.grammar.nodes import (
@@ -32,12 +32,12 @@ from pytrace.grammar.spec import Aggregation
 from pytrace.grammar.types import INT64, NONE
 
 
-class StatementGenerator(LoopGenerator):
+class StatementGenerator(FunctionGenerator):
     """The whole generator of one program."""
 
     def program(self) -> None:
         """The predicate and the block."""
-        self.loops = []
+        self.loops, self.returns = [], []
         self.own_variables(None)
         predicate = self.typed.probe.predicate
         if predicate is not None:
@@ -162,6 +162,9 @@ class StatementGenerator(LoopGenerator):
 
     def return_(self, value: Expr | None) -> None:
         """`return;`, `return value;`"""
+        if self.returns:
+            self.return_to(self.returns[-1], value)
+            return
         if value is not None:
             result = self.convert(self.value(value), INT64)
             if self.typed.target.type.has_result:

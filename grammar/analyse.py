@@ -128,6 +128,7 @@ def infer(
     """Repeat type inference until nothing changes, then once more with its messages kept."""
     checker = StatementChecker(registry, context, source, maps)
     everything = [*functions, *probes]
+    checker.functions = {t.signature.function.name: t.signature for t in functions if t.signature is not None}
     for _ in range(ROUNDS):
         settle(checker, everything)
         if not decide(checker, everything):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import cast
 
 from pytrace.grammar.check_operators import OperatorChecker
-from pytrace.grammar.diagnostics import did_you_mean
+from pytrace.grammar.diagnostics import Label, did_you_mean
 from pytrace.grammar.nodes import Call, Expr, Field, Identifier, Map, MapElement, OffsetOf, Positional, TypeOf, Variable
+from pytrace.grammar.promote import assignable, fits
 from pytrace.grammar.spec import Aggregation, CallSite, Function, Param
 from pytrace.grammar.types import (
     NONE,
@@ -24,6 +25,7 @@ from pytrace.grammar.types import (
     Tuple,
     Type,
 )
+from pytrace.grammar.typing import Signature
 
 
 class CallChecker(OperatorChecker):
@@ -36,6 +38,8 @@ class CallChecker(OperatorChecker):
     def infer_call(self, node: Call) -> Type:
         """`name(arguments)`"""
         feature = self.registry.functions.get(node.name)
+        if feature is None and node.name in self.functions:
+            return self.set(node, self.infer_function(node, self.functions[node.name]))
         if feature is None:
             for argument in node.arguments:
                 if not isinstance(argument, (Map, TypeOf)):
@@ -46,12 +50,40 @@ class CallChecker(OperatorChecker):
                     "err.name.func",
                     f"Unknown function: '{node.name}'",
                     node,
-                    hints=did_you_mean(node.name, self.registry.functions),
+                    hints=did_you_mean(node.name, [*self.registry.functions, *self.functions]),
                 ),
             )
         if isinstance(feature, Aggregation):
             return self.misplaced_aggregation(node)
         return self.infer_site(node, feature, node.arguments)
+
+    def infer_function(self, node: Call, signature: Signature) -> Type:
+        """A call of one of the program's own functions."""
+        self.typed.calls[node] = signature
+        wanted, given = signature.function.parameters, node.arguments
+        if len(given) != len(wanted):
+            words = {0: "no arguments", 1: "one argument"}.get(len(wanted), f"{len(wanted)} arguments")
+            labels = (Label(signature.function.span, "This is the function."),)
+            message = f"{node.name}() requires {words} ({len(given)} provided)"
+            self.error("err.call.nargs", message, node, labels)
+        for argument, parameter, binding in zip(given, wanted, signature.parameters, strict=False):
+            kind = self.number(self.need_value(argument, self.infer(argument)))
+            constant = self.constant(argument)
+            good = NONE in (kind, binding.type) or assignable(kind, binding.type)
+            if isinstance(constant, int) and isinstance(binding.type, Int):
+                good = good and fits(constant, binding.type)
+            if not good:
+                message = f"{node.name}() expects '{binding.type}' for {binding.label}, '{kind}' provided"
+                labels = (Label(parameter.span, "This is the parameter."),)
+                self.error("err.call.argtype", message, argument, labels)
+        probe = self.typed.target.type
+        for site in signature.uses():
+            if site.feature.needs in probe.lacks:
+                reason = probe.lacks[site.feature.needs]
+                message = f"{node.name}() can not be called in {probe.name} probes: {reason}"
+                labels = (Label(site.span, f"{site.feature.name} is used here."),)
+                self.error("err.call.probe", message, node, labels)
+        return signature.result
 
     def misplaced_aggregation(self, node: Call | Identifier) -> Type:
         """An aggregation that does not stand on the right of `@m = `."""

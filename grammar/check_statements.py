@@ -207,8 +207,12 @@ class StatementChecker(ExpressionChecker):
 
     def check_result(self, node: Return, value: Expr | None, signature: Signature) -> None:
         """What a function returns must be of the type it declares."""
-        wanted, name = signature.result, signature.function.name
+        if self.loops:
+            self.error("err.flow.jump", "'return' statement is not allowed in a for-loop of a function", node)
         kind = VOID if value is None else self.operand(value)
+        if isinstance(kind, String) and isinstance(signature.result, String):
+            signature.result = promote(signature.result, kind) or signature.result
+        wanted, name = signature.result, signature.function.name
         constant = None if value is None else self.constant(value)
         good = kind == wanted if VOID in (kind, wanted) else assignable(kind, wanted)
         if isinstance(constant, int) and isinstance(wanted, Int):

@@ -9,6 +9,7 @@ from pytrace.grammar.data import replace
 from pytrace.grammar.diagnostics import Diagnostics, Label, did_you_mean
 from pytrace.grammar.nodes import (
     Block,
+    Call,
     Comptime,
     Expr,
     For,
@@ -43,7 +44,7 @@ from pytrace.grammar.types import (
     Type,
     size_of,
 )
-from pytrace.grammar.typing import Binding, MapInfo, ProgramTypes, TypedProbe
+from pytrace.grammar.typing import Binding, MapInfo, ProgramTypes, Signature, TypedProbe
 
 # names of the integer types that C code uses for the kernel's, should BTF not have them
 C_INTEGERS = {
@@ -63,6 +64,7 @@ class Checker:
         self.context = context
         self.source = source
         self.maps = maps
+        self.functions: dict[str, Signature] = {}
         self.diagnostics = Diagnostics()
         self.typed: TypedProbe
         self.scopes: list[dict[str, Binding]] = []
@@ -130,6 +132,8 @@ class Checker:
                 return branch is None or self.valueless(branch)
             case If(then=then, otherwise=otherwise):
                 return otherwise is None or self.valueless(then) or self.valueless(otherwise)
+            case Call() if node in self.typed.calls:
+                return self.typed.calls[node].result == VOID
             case _:
                 site = self.typed.sites.get(node)
                 return (

@@ -10,6 +10,7 @@ from pytrace.grammar.data import dataclass
 from pytrace.grammar.diagnostics import Label
 from pytrace.grammar.nodes import (
     Block,
+    Call,
     Comptime,
     Expr,
     ExprStatement,
@@ -26,7 +27,7 @@ from pytrace.grammar.nodes import (
 )
 from pytrace.grammar.plan import OnDemand
 from pytrace.grammar.spec import FUNCTION, Context, ProbeType, Registry, Target
-from pytrace.grammar.types import NONE, VOID, Aggregate, Space, Void
+from pytrace.grammar.types import NONE, VOID, Aggregate, Space, String, Void
 from pytrace.grammar.typing import Signature, TypedProbe
 
 
@@ -52,7 +53,30 @@ def declared_functions(program: Program, registry: Registry, context: Context) -
             message = f"Redefinition of function: {item.name}() is a function of the language"
             context.diagnostics.error("fn.def", message, item.span)
         found.setdefault(item.name, item)
+    _refuse_recursion(found, context)
     return [typed_function(function) for function in found.values()]
+
+
+def _refuse_recursion(functions: dict[str, Function], context: Context) -> None:
+    """Each call is a copy of the function's code, so none may lead back to itself."""
+    calls = {
+        name: [node for node in walk(f.body) if isinstance(node, Call) and node.name in functions]
+        for name, f in functions.items()
+    }
+    done: set[str] = set()
+
+    def follow(name: str, chain: tuple[str, ...]) -> None:
+        for call in calls[name]:
+            if call.name in chain:
+                names = " > ".join([*chain[chain.index(call.name) :], call.name])
+                context.diagnostics.error("fn.call", f"Recursive call of a function: {names}", call.span)
+            elif call.name not in done:
+                follow(call.name, (*chain, call.name))
+        done.add(name)
+
+    for name in functions:
+        if name not in done:
+            follow(name, (name,))
 
 
 def typed_function(function: Function) -> TypedProbe:
@@ -65,7 +89,11 @@ def check_function(checker: StatementChecker, typed: TypedProbe, signature: Sign
     """One pass over one function, for which the checker was prepared already."""
     function = signature.function
     _declare_parameters(checker, function)
-    signature.result = checker.resolve(function.result)
+    result = checker.resolve(function.result)
+    if not (isinstance(signature.result, String) and result == String(0)):  # what it returns has given it a size
+        signature.result = checker.with_space(result, Space.KERNEL)
+    signature.parameters = tuple(checker.bind(p.variable) for p in function.parameters)
+    signature.body = typed
     if isinstance(signature.result, Aggregate):
         checker.error("fn.def", f"A function cannot return '{signature.result}'", function.result)
     checker.check_discarded(function.body)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from pytrace.grammar.data import dataclass, field
 from pytrace.grammar.host import CDefinitions, Host
-from pytrace.grammar.nodes import Block, Expr, For, Function, If, Map, MapDeclaration, Node, Probe, Variable, walk
+from pytrace.grammar.nodes import Block, Call, Expr, For, Function, If, Map, MapDeclaration, Node, Probe, Variable, walk
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import CallSite, Constant, Target
 from pytrace.grammar.types import NONE, EnumType, Member, Struct, Tuple, Type, offsets_of, size_of
@@ -64,10 +64,19 @@ class MapInfo:
 
 @dataclass(slots=True, eq=False)
 class Signature:
-    """A function of the program, and the type of what it returns once that is known."""
+    """A function of the program, and what is known of it: the type of what it returns, its parameters, its body."""
 
     function: Function
     result: Type = NONE
+    parameters: tuple[Binding, ...] = ()
+    body: TypedProbe | None = None
+
+    def uses(self) -> Iterator[CallSite]:
+        """The features that it uses, itself and through other functions."""
+        if self.body is not None:
+            yield from self.body.sites.values()
+            for other in set(self.body.calls.values()):
+                yield from other.uses()
 
 
 @dataclass(slots=True)
@@ -76,7 +85,8 @@ class TypedProbe:
 
     One that is `left_out` is checked like all others, so that maps have their types, but gets no code.
     `conditions` are those of each `if comptime` as the last look found them (None: not known), `chosen` what was
-    decided by them. `signature` is that of a function, whose body is checked in the same way.
+    decided by them. `signature` is that of a function, whose body is checked in the same way,
+    `calls` are those of such functions.
     """
 
     probe: Probe
@@ -91,6 +101,7 @@ class TypedProbe:
     conditions: dict[If, bool | None] = field(default_factory=dict)
     chosen: dict[If, bool] = field(default_factory=dict)
     signature: Signature | None = None
+    calls: dict[Call, Signature] = field(default_factory=dict)
 
     def branch(self, node: If) -> Block | If | None:
         """The branch of an `if comptime` that is kept; None if it has none, or that is not decided yet."""
