@@ -51,6 +51,7 @@ from pytrace.grammar.types import (
     offsets_of,
     size_of,
 )
+from pytrace.grammar.typing import Signature
 
 COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 
@@ -72,6 +73,10 @@ class ExpressionGenerator(ComparisonGenerator):
             if isinstance(constant, bytes):
                 return self.text(constant)
             return self.integer(int(constant), settled(self.type_of(node)))
+
+    def call_function(self, node: Call, signature: Signature) -> Value:
+        """A call of one of the program's own functions (see `FunctionGenerator`)."""
+        raise NotImplementedError
 
     def generate(self, node: Expr) -> Value:
         """An expression whose value is not known while compiling."""

@@ -41,7 +41,7 @@ def parse(source: Source, registry: Registry, diagnostics: Diagnostics) -> Progr
 def analyse(program: Program, registry: Registry, context: Context) -> TypedProgram:
     """Expand the attach points, find all types and check the program; raises CompileError."""
     program = resolve_imports(program, registry, context)
-    program = expand_macros(program, context.diagnostics)
+    program = expand_macros(program, registry, context.diagnostics)
     context.diagnostics.raise_errors()
     source = ProgramTypes(context.host)
     read_c_definitions(program, source, context)

@@ -14,6 +14,13 @@ def _rest() -> None:
     assert all((aggregations, builtins, functions, values))
 
 
+def _library() -> str:
+    import pkgutil
+
+    return (pkgutil.get_data("pytrace.language", "prelude.bt") or b"").decode()
+
+
 REGISTRY.rest = _rest
+REGISTRY.library = _library
 
 __all__ = ["probes"]

@@ -228,14 +228,6 @@ def test_warning(said: Said) -> None:
     said.check(Severity.WARNING)
 
 
-@pytest.mark.tag("err.feature")
-@pytest.mark.parametrize("text", ["fn f(): int64 { return 1; }"])
-def test_what_is_missing_is_named(text: str) -> None:
-    head, body = (text, "") if text.startswith("import") else ("", text)
-    found = check(f"{head} begin {{ }} {body}")
-    assert found.errors == [f"{text.split()[0]} is not supported yet"]
-
-
 @pytest.mark.tag("scope.block", "scope.noshadow")
 @pytest.mark.parametrize(
     "body",

@@ -28,7 +28,7 @@ class Fail(Function):
         if wrong is not None:
             site.error("fn.fail", "fail() arguments need to be literals", wrong)
         elif problem := printf.problem(parsed, types):
-            site.error(problem.code, problem.message, problem.argument, problem.hints)
+            site.error("fmt.check", problem.message, None, problem.hints)
         else:
             # of what services there are, literals need no more than the configuration
             services = cast("Services", site.context)
