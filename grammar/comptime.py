@@ -52,7 +52,7 @@ def lock(checker: Checker) -> None:
 
 def refuse_open(probes: Sequence[TypedProbe], context: Context) -> None:
     """The program still grows after as many rounds as it may take. Raises CompileError."""
-    for _, node in open_conditions(probes):
+    for node in [node for typed in probes for node in typed.conditions if node not in typed.chosen][-1:]:
         message = "comptime conditions are nested too deeply: this one was not reached in as many rounds as are allowed"
         context.diagnostics.error("err.comptime", message, node.condition.span)
     context.diagnostics.raise_errors()

@@ -60,7 +60,7 @@ def test_everything_but_the_configuration_is_merged(write: Callable[..., Path]) 
     text = 'import "lib.bt"; interval:ms:5 { print((twice(2), half(4))); @n[twice(3)] = 1; }'
     made = compile_text(text, str(folder / "main.bt"), host=Reader())
     assert [p.attach[0].name for p in made.plan.programs] == ["interval:ms:7", "interval:ms:5"]
-    assert next(m for m in made.plan.maps if m.name == "@n").entries == 3
+    assert next(m for m in made.plan.maps if m.name == "@n").max_entries == 3
 
 
 @tag("prog.import.root", "prog.import.order", "prog.import.rules")
@@ -124,7 +124,7 @@ def test_what_cannot_be_imported(write: Callable[..., Path]) -> None:
     (missing,) = refused(folder, 'import "confg.bt"; begin { }')
     assert missing.code == "err.import"
     assert missing.message == 'No path found for import "confg.bt"'
-    assert missing.hints == (f"Tried: {folder}/confg.bt", "Did you mean 'config.bt'?")
+    assert missing.hints == (f"Tried: {folder}/confg.bt", "Did you mean 'config.bt' or 'wrong.bt'?")
     assert missing.span is not None
     assert missing.span.text == 'import "confg.bt";'
     (kind,) = refused(folder, 'import "x.txt"; begin { }')
