@@ -81,7 +81,8 @@ def _refuse_recursion(functions: dict[str, Function], context: Context) -> None:
 
 def typed_function(function: Function) -> TypedProbe:
     """A function before anything is known of its types."""
-    target = Target(BODY, f"{FUNCTION}:{function.name}", OnDemand(FUNCTION, when=FUNCTION), section="", space=Space.KERNEL)
+    name = f"{FUNCTION}:{function.name}"
+    target = Target(BODY, name, OnDemand(name, when=FUNCTION), section="", space=Space.KERNEL)
     return TypedProbe(Probe(function.span, (), None, function.body), (target,), signature=Signature(function))
 
 

@@ -15,13 +15,14 @@ from pytrace.grammar.host import HostError, Imported
 from pytrace.grammar.literals import quote
 from pytrace.grammar.nodes import CText, Import, ImportStatement, Item, Program, walk
 from pytrace.grammar.source import Source, Span, decode_text, encode_text
-from pytrace.grammar.spec import Context, Registry
+from pytrace.grammar.spec import LIBRARY_FILE, Context, Registry
 
 SCRIPT, HEADER = ".bt", ".h"
 LINKED = (".bpf.c", ".bpf.o")
 KINDS = (SCRIPT, HEADER)
 
 CODE = "err.import"
+LIBRARY = os.path.dirname(LIBRARY_FILE)
 
 
 def resolve_imports(program: Program, registry: Registry, context: Context) -> Program:
@@ -102,9 +103,9 @@ class Importer:
             return Unit()
         if found is not None and not self._is_skipped(found, tried, span):
             return self._folder(found, tried, span) if found.entries is not None else self._file(found, tried, span)
-        if found is None and self.registry.is_library(path):
+        if found is None and is_library(path):
             return Unit()  # its macros are known to every program
-        hints = [f"Tried: {tried}", *([f"the library's {path}"] if path.startswith("stdlib") else [])]
+        hints = [f"Tried: {tried}", *([f"the library's {path}"] if path.startswith(LIBRARY) else [])]
         names = [] if found is not None else self._near(tried)
         self._error(
             f"No path found for import {quote(encode_text(path))}",
@@ -176,6 +177,11 @@ class Importer:
             self._error("A config block is not allowed in an imported file", program.config.span, labels, hints)
         nested = self.imported_by(program)
         return Unit([*nested.c_texts, *program.c_texts], [*program.items, *nested.items])
+
+
+def is_library(path: str) -> bool:
+    """Whether an import names the library, which every program knows anyway."""
+    return path.removesuffix("/") == LIBRARY or path.removesuffix(SCRIPT) == LIBRARY_FILE.removesuffix(SCRIPT)
 
 
 def _imports(program: Program) -> Iterator[Import | ImportStatement]:

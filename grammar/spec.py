@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 Constant = int | bool | bytes
 
 FUNCTION = "fn"  # the type of what stands for the probe in a function of the program
-LIBRARY = "stdlib"  # what imports and messages call the library
-LIBRARY_FILE = "stdlib/prelude.bt"
+LIBRARY_FILE = "stdlib/prelude.bt"  # what imports and messages call the library
 
 
 @dataclass(frozen=True, slots=True)
@@ -591,10 +590,6 @@ class Registry:
         found = self.functions[kind.feature]
         assert isinstance(found, Aggregation)
         return found
-
-    def is_library(self, path: str) -> bool:
-        """Whether an import names the library, which every program knows anyway."""
-        return path.removesuffix("/") == LIBRARY or path.removesuffix(".bt") == LIBRARY_FILE.removesuffix(".bt")
 
     def action(self, name: str) -> Action:
         """The action that handles records of this name."""

@@ -25,7 +25,8 @@ RECURSION_LIMIT = 10_000
 class Compilation:
     """A compiled program: what the runtime needs, the warnings, and for `-d` the text of each stage asked for.
 
-    `sources` are the script and the files whose code is in the object. `idle_modes` are the modes of a run in which probes that were left out would run.
+    `sources` are the script and the files whose code is in the object. `idle_modes` are the modes of a run in which
+    probes that were left out would run.
     """
 
     source: Source

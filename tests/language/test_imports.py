@@ -10,6 +10,7 @@ import pytest
 
 from pytrace.compilation import compile_text
 from pytrace.grammar.diagnostics import CompileError, Diagnostic
+from pytrace.grammar.host import Imported
 from pytrace.objectcache import ObjectCache
 from pytrace.options import Options
 from pytrace.program_listing import list_program
@@ -23,7 +24,7 @@ tag = pytest.mark.tag
 class Reader(FakeHost):
     """The made-up machine, with the real machine's files."""
 
-    def imported(self, path: str) -> object:  # type: ignore[override]
+    def imported(self, path: str) -> Imported | None:
         return read_imported(path)
 
 
