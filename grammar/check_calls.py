@@ -6,8 +6,8 @@ from typing import cast
 
 from pytrace.grammar.check_operators import OperatorChecker
 from pytrace.grammar.diagnostics import Label, did_you_mean
-from pytrace.grammar.nodes import Call, Expr, Field, Identifier, Map, MapElement, OffsetOf, Positional, TypeOf, Variable
-from pytrace.grammar.promote import assignable, fits
+from pytrace.grammar.nodes import Call, Expr, Field, Identifier, Map, MapElement, OffsetOf, Positional, TypeName, TypeOf, Variable
+from pytrace.grammar.promote import assignable, fits, promote
 from pytrace.grammar.spec import Aggregation, CallSite, Function, Param
 from pytrace.grammar.types import (
     NONE,
@@ -69,6 +69,8 @@ class CallChecker(OperatorChecker):
         for argument, parameter, binding in zip(given, wanted, signature.parameters, strict=False):
             kind = self.number(self.need_value(argument, self.infer(argument)))
             constant = self.constant(argument)
+            if isinstance(kind, String) and unsized(parameter.type):
+                binding.type = promote(binding.type, kind) or binding.type
             good = NONE in (kind, binding.type) or assignable(kind, binding.type)
             if isinstance(constant, int) and isinstance(binding.type, Int):
                 good = good and fits(constant, binding.type)
@@ -252,6 +254,11 @@ class CallChecker(OperatorChecker):
                 argument,
             )
         return good
+
+
+def unsized(node: TypeName | TypeOf) -> bool:
+    """Whether a type annotation is `string` without a size."""
+    return isinstance(node, TypeName) and (node.kind, node.name, node.suffixes) == ("", "string", ())
 
 
 KINDS: dict[str, tuple[type[Type], ...]] = {

@@ -22,6 +22,12 @@ fn total($n: int64): int64 { let $sum = (int64)0; for ($i : 0..$n) { $sum += $i;
 fn parent($task: struct task_struct *): int32 { return $task->real_parent->tgid; }
 fn nested($n: int64): int64 { return add($n, add($n, sign($n))); }
 fn fresh($set: int64): int64 { let $v: int64; if ($set) { $v = 7; } return $v; }
+fn length($s: string): uint64 { return strlen($s); }
+fn both($s: string, $n: int64): typeof(($n, $s)) { return ($n + 1, $s); }
+fn fixed($s: string[8]): string[8] { return $s; }
+fn up($task: struct task_struct *): struct task_struct * { return $task->real_parent; }
+fn not($b: bool): bool { return !$b; }
+fn checked($x: int64): int64 { if comptime (sizeof($x) == 8) { return $x; } else { return nothing; } }
 fn leave(): void { print("leaving"); exit(); }
 """
 
@@ -42,6 +48,10 @@ def shown(body: str) -> list[str]:
         ("print((total(5), total(3), nested(10)));", "(10, 3, 21)"),
         ("print(parent(curtask) == ppid);", "true"),
         ("print((fresh(1), fresh(0)));", "(7, 0)"),
+        ('print((length("abc"), length("abcdefgh"), fixed("abc")));', "(3, 8, abc)"),
+        ('print(both("xy", 4)); print(both("longer text", 5));', "(5, xy)\n(6, longer text)"),
+        ("print(up(curtask)->comm == pcomm); print((not(true), not(1 == 2)));", "true\n(false, true)"),
+        ("_ = checked(3); checked(4); print(checked(5));", "5"),
         ("for ($i : 0..3) { print((nested($i), size_word((uint64)$i * 2))); }",
          "(0, quite small)\n(3, quite small)\n(5, big)"),
         ("leave(); print(1);", "leaving"),
