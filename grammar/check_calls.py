@@ -6,7 +6,19 @@ from typing import cast
 
 from pytrace.grammar.check_operators import OperatorChecker
 from pytrace.grammar.diagnostics import Label, did_you_mean
-from pytrace.grammar.nodes import Call, Expr, Field, Identifier, Map, MapElement, OffsetOf, Positional, TypeName, TypeOf, Variable
+from pytrace.grammar.nodes import (
+    Call,
+    Expr,
+    Field,
+    Identifier,
+    Map,
+    MapElement,
+    OffsetOf,
+    Positional,
+    TypeName,
+    TypeOf,
+    Variable,
+)
 from pytrace.grammar.promote import assignable, fits, promote
 from pytrace.grammar.spec import Aggregation, CallSite, Function, Param
 from pytrace.grammar.types import (
