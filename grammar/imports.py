@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from pytrace.grammar.data import dataclass, field, replace
 from pytrace.grammar.diagnostics import Label, did_you_mean
@@ -60,9 +61,10 @@ class Importer:
 
     def know(self, source: Source) -> None:
         """The script itself: a file that it imports may import it again."""
-        found = self._look(source.name)
-        if found is not None and found.data == encode_text(source.text):
-            self.seen.add(found.path)
+        with suppress(HostError):
+            found = self._look(source.name)
+            if found is not None and found.data == encode_text(source.text):
+                self.seen.add(found.path)
 
     def imported_by(self, program: Program) -> Unit:
         """What the imports of one file add, those inside of blocks included."""
@@ -98,11 +100,11 @@ class Importer:
         tried = os.path.join(os.path.dirname(span.source.name), path)
         try:
             found = self._look(tried)
+            if found is not None and not self._is_skipped(found, tried, span):
+                return self._folder(found, tried, span) if found.entries is not None else self._file(found, tried, span)
         except HostError as error:
             self._error(f"Cannot import {quote(encode_text(path))}: {error}", span)
             return Unit()
-        if found is not None and not self._is_skipped(found, tried, span):
-            return self._folder(found, tried, span) if found.entries is not None else self._file(found, tried, span)
         if found is None and is_library(path):
             return Unit()  # its macros are known to every program
         hints = [f"Tried: {tried}", *([f"the library's {path}"] if path.startswith(LIBRARY) else [])]
@@ -116,8 +118,11 @@ class Importer:
 
     def _near(self, tried: str) -> Sequence[str]:
         """What there is in the folder of a missing file."""
-        folder = self._look(os.path.dirname(tried) or ".")
-        return () if folder is None or folder.entries is None else folder.entries
+        with suppress(HostError):
+            folder = self._look(os.path.dirname(tried) or ".")
+            if folder is not None and folder.entries is not None:
+                return folder.entries
+        return ()
 
     def _look(self, path: str) -> Imported | None:
         return self.context.host.imported(path)

@@ -20,7 +20,7 @@ def read_imported(path: str) -> Imported | None:
     except IsADirectoryError:
         return _folder(path)
     except OSError as error:
-        raise HostError(error.strerror or str(error)) from error
+        raise HostError(f"{path}: {error.strerror}") from error
 
 
 def _open(path: str, flags: int) -> int:
@@ -33,4 +33,4 @@ def _folder(path: str) -> Imported:
         writable = bool(os.stat(path).st_mode & stat.S_IWOTH)
         return Imported(os.path.realpath(path), writable, entries=tuple(os.listdir(path)))
     except OSError as error:
-        raise HostError(error.strerror or str(error)) from error
+        raise HostError(f"{path}: {error.strerror}") from error
