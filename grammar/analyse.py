@@ -95,7 +95,8 @@ def c_place(message: str, program: Program) -> Span | None:
         same = name == (C_TEXT if source is program.span.source else source.name)
         if same and part.span.first[0] <= line <= part.span.last[0]:
             return part.span
-    return parts[0].span if parts else None
+    included = (part.span for part in parts if quote(encode_text(name)) in part.span.text)
+    return next(included, parts[0].span if parts else None)
 
 
 def declared_maps(program: Program, context: Context) -> dict[str, MapInfo]:

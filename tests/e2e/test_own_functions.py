@@ -104,6 +104,13 @@ def test_a_mistake_in_imported_c_text_is_found_there(tmp_path: Path) -> None:
     assert error.span is not None
     assert error.span.location() == f"{tmp_path}/lib.bt:2:1-29"
     assert "lib.bt:2:16: unknown type name 'nothing'" in error.message
+    (tmp_path / "lib.h").write_text("struct wrong { nothing a; };\n")
+    with pytest.raises(CompileError) as caught:
+        compile_text('struct ours { int a; };\nimport "lib.h"; begin { }', str(tmp_path / "main.bt"))
+    (error,) = caught.value.diagnostics
+    assert error.message == f"{tmp_path}/lib.h:1:16: unknown type name 'nothing'"
+    assert error.span is not None
+    assert error.span.source.name == f"{tmp_path}/lib.h"
 
 
 @pytest.mark.root
