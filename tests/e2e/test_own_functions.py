@@ -220,3 +220,19 @@ def test_what_a_function_needs_its_callers_must_have() -> None:
     (error,) = check(text).diagnostics.errors
     assert error.code == "err.call.probe"
     assert [label.span.text for label in error.labels] == ["pid"]
+
+
+@pytest.mark.root
+@tag("prog.import.root")
+def test_what_the_kernel_refuses_is_found_in_the_imported_file(tmp_path: Path) -> None:
+    from pytrace.compilation import compile_text
+    from pytrace.runtime.bpf_object import LoadError
+    from pytrace.verifier import refusal
+
+    (tmp_path / "lib.bt").write_text("// first\nmacro forever(x) { while (x) { } 5 }\n")
+    text, name = 'import "lib.bt";\nbegin {\n  $x = forever(rand);\n}', str(tmp_path / "main.bt")
+    with pytest.raises(LoadError) as caught:
+        run(text, name=name)
+    place = refusal(caught.value, compile_text(text, name)).span
+    assert place is not None
+    assert place.location().startswith(f"{tmp_path}/lib.bt:2:20-")
