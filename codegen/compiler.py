@@ -22,10 +22,11 @@ from pytrace.grammar.typing import TypedProbe, TypedProgram
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A program that is ready to run, and the stages on the way for `-d`."""
+    """A program that is ready to run, the files it has code from, and the stages on the way for `-d`."""
 
     plan: Plan
     elf: bytes
+    sources: tuple[Source, ...]
     ir: str
     optimized: str
     assembly: str
@@ -53,7 +54,7 @@ def compile_program(
     license_text(module, context.config.license)
     text = str(module)
     built = objectfile.build(text, stages)
-    return Compiled(plan.finish(), built.elf, text, built.optimized, built.assembly)
+    return Compiled(plan.finish(), built.elf, tuple(debug.files), text, built.optimized, built.assembly)
 
 
 def generate(

@@ -38,7 +38,8 @@ class DebugInfo:
     def __init__(self, module: ir.Module, source: Source) -> None:
         self.module = module
         self._known: dict[Any, Node] = {}
-        self.file = self._node("DIFile", {"filename": source.name, "directory": "", "source": printable(source.text)})
+        self.files: dict[Source, Node] = {}
+        self.file = self.file_of(source)
         self.unit = self._node(
             "DICompileUnit",
             {
@@ -62,7 +63,15 @@ class DebugInfo:
             "DIDerivedType", {"tag": ir.DIToken("DW_TAG_pointer_type"), "size": 64, "baseType": None}
         )
         self._uints: dict[int, Any] = {}
+        self._sources: dict[Node, Source] = {}  # of the functions
         self.globals: list[Any] = []
+
+    def file_of(self, source: Source) -> Node:
+        """The DIFile of the script or of a file that it imports."""
+        if source not in self.files:
+            operands = {"filename": source.name, "directory": "", "source": printable(source.text)}
+            self.files[source] = self._node("DIFile", operands)
+        return self.files[source]
 
     def base(self, name: str, bits: int, encoding: str) -> Any:
         """A DIBasicType."""
@@ -73,7 +82,7 @@ class DebugInfo:
 
         Without a named variable for each parameter the kernel rejects the BTF of the whole object.
         """
-        line = span.first[0]
+        line, file = span.first[0], self.file_of(span.source)
         flags = ["DISPFlagDefinition", "DISPFlagOptimized"]
         if function.linkage == "internal":
             flags.append("DISPFlagLocalToUnit")  # the kernel takes only static functions as callbacks
@@ -83,8 +92,8 @@ class DebugInfo:
             "DISubprogram",
             {
                 "name": function.name,
-                "scope": self.file,
-                "file": self.file,
+                "scope": file,
+                "file": file,
                 "line": line,
                 "type": signature,
                 "scopeLine": line,
@@ -99,6 +108,7 @@ class DebugInfo:
         # the variables name the subprogram as their scope, so they can only be added afterwards
         _add_operand(subprogram, "retainedNodes", self._list(variables))
         function.set_metadata("dbg", subprogram)
+        self._sources[subprogram] = span.source
         return subprogram
 
     def declaration(self, function: ir.Function, result: Any, pointers: int) -> None:
@@ -141,6 +151,9 @@ class DebugInfo:
     def location(self, span: Span, scope: Any) -> Any:
         """A DILocation."""
         line, column = span.first
+        if self._sources[scope] is not span.source:  # the body of a macro from another file
+            file = self.file_of(span.source)
+            scope = self._node("DILexicalBlockFile", {"scope": scope, "file": file, "discriminator": 0})
         return self._node("DILocation", {"line": line, "column": column, "scope": scope})
 
     def map(self, variable: ir.GlobalVariable, settings: dict[str, int]) -> None:

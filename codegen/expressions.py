@@ -51,6 +51,7 @@ from pytrace.grammar.types import (
     offsets_of,
     size_of,
 )
+from pytrace.grammar.typing import Signature
 
 COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 
@@ -73,6 +74,10 @@ class ExpressionGenerator(ComparisonGenerator):
                 return self.text(constant)
             return self.integer(int(constant), settled(self.type_of(node)))
 
+    def call_function(self, node: Call, signature: Signature) -> Value:
+        """A call of one of the program's own functions (see `FunctionGenerator`)."""
+        raise NotImplementedError
+
     def generate(self, node: Expr) -> Value:
         """An expression whose value is not known while compiling."""
         match node:
@@ -80,6 +85,8 @@ class ExpressionGenerator(ComparisonGenerator):
                 return self.variable(node)
             case Map() | MapElement():
                 return self.read_map(node)
+            case Call() if node in self.typed.calls:
+                return self.call_function(node, self.typed.calls[node])
             case Identifier() | Call():
                 return self.call_site(node)
             case Binary():

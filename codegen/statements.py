@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import cast
 
-from pytrace.codegen.loops import LoopGenerator
+from pytrace.codegen.functions import FunctionGenerator
 from pytrace.grammar.check_statements import innermost
 from pytrace.grammar.emit import Value
 from pytrace.grammar.nodes import (
     Assign,
     Block,
     Call,
+    Comptime,
     Discard,
     Expr,
     ExprStatement,
@@ -31,12 +32,12 @@ from pytrace.grammar.spec import Aggregation
 from pytrace.grammar.types import INT64, NONE
 
 
-class StatementGenerator(LoopGenerator):
+class StatementGenerator(FunctionGenerator):
     """The whole generator of one program."""
 
     def program(self) -> None:
         """The predicate and the block."""
-        self.loops = []
+        self.loops, self.returns = [], []
         self.own_variables(None)
         predicate = self.typed.probe.predicate
         if predicate is not None:
@@ -59,6 +60,9 @@ class StatementGenerator(LoopGenerator):
             for statement in node.statements:
                 self.statement(statement)
             return self.value(node.value) if node.value is not None else self.integer(0, NONE)
+        if isinstance(node.condition, Comptime):
+            branch = self.typed.branch(node)
+            return self.integer(0, NONE) if branch is None else self.block_value(branch)
         condition = self.condition(node.condition)
         otherwise = node.otherwise
         return self.branch(
@@ -100,7 +104,7 @@ class StatementGenerator(LoopGenerator):
             case For():
                 self.for_(node)
             case ImportStatement():
-                raise AssertionError("import inside a block")
+                pass
             case _:
                 raise AssertionError(f"no such statement: {node}")
 
@@ -116,19 +120,22 @@ class StatementGenerator(LoopGenerator):
 
     def if_(self, node: If) -> None:
         """`if` as a statement."""
+        if isinstance(node.condition, Comptime):
+            self.branch_body(self.typed.branch(node))
+            return
         otherwise = node.otherwise
-
-        def other() -> None:
-            if isinstance(otherwise, Block):
-                self.body(otherwise)
-            elif otherwise is not None:
-                self.if_(otherwise)
-
         self.when(
             self.condition(node.condition),
             lambda: self.body(node.then),
-            other if otherwise is not None else None,
+            (lambda: self.branch_body(otherwise)) if otherwise is not None else None,
         )
+
+    def branch_body(self, branch: Block | If | None) -> None:
+        """What may stand behind `else`, whose value nobody uses."""
+        if isinstance(branch, Block):
+            self.body(branch)
+        elif branch is not None:
+            self.if_(branch)
 
     def assign(self, node: Assign) -> None:
         """`target = value`, `target op= value`"""
@@ -155,6 +162,9 @@ class StatementGenerator(LoopGenerator):
 
     def return_(self, value: Expr | None) -> None:
         """`return;`, `return value;`"""
+        if self.returns:
+            self.return_to(self.returns[-1], value)
+            return
         if value is not None:
             result = self.convert(self.value(value), INT64)
             if self.typed.target.type.has_result:

@@ -5,23 +5,27 @@ from __future__ import annotations
 import re
 
 from pytrace.grammar.check_statements import StatementChecker
+from pytrace.grammar.comptime import decide, refuse_open
 from pytrace.grammar.diagnostics import Diagnostics
 from pytrace.grammar.expand import expand
+from pytrace.grammar.functions import check_function, declared_functions
+from pytrace.grammar.imports import resolve_imports
+from pytrace.grammar.literals import quote
 from pytrace.grammar.macros import expand_macros
 from pytrace.grammar.nodes import (
-    Function,
-    Import,
     MapDeclaration,
     Node,
     Program,
 )
-from pytrace.grammar.source import Source, Span
+from pytrace.grammar.source import Source, Span, encode_text
 from pytrace.grammar.spec import Context, Registry
 from pytrace.grammar.types import NONE, Aggregate, Type
 from pytrace.grammar.typing import MapInfo, ProgramTypes, TypedProbe, TypedProgram
 
 # kinds of map declarations; those with values for each CPU hold aggregations, the others everything else
 MAP_KINDS = {"hash": False, "lruhash": False, "percpuhash": True, "percpulruhash": True}
+
+C_TEXT = "definitions.h"  # what the C front end calls the C part of a program
 
 ROUNDS = 50  # of inference, until nothing changes any more
 
@@ -36,27 +40,18 @@ def parse(source: Source, registry: Registry, diagnostics: Diagnostics) -> Progr
 
 def analyse(program: Program, registry: Registry, context: Context) -> TypedProgram:
     """Expand the attach points, find all types and check the program; raises CompileError."""
-    refuse_unsupported(program, context)
-    program = expand_macros(program, context.diagnostics)
+    program = resolve_imports(program, registry, context)
+    program = expand_macros(program, registry, context.diagnostics)
     context.diagnostics.raise_errors()
     source = ProgramTypes(context.host)
     read_c_definitions(program, source, context)
     maps = declared_maps(program, context)
     typed = expand(program, registry, context)
+    functions = declared_functions(program, registry, context)
     context.diagnostics.raise_errors()
-    checked = infer(typed, maps, registry, context, source)
+    checked = infer(typed, functions, maps, registry, context, source)
     context.diagnostics.raise_errors()
     return TypedProgram(tuple(checked), maps, source)
-
-
-def refuse_unsupported(program: Program, context: Context) -> None:
-    """Say plainly which parts of the language are still missing."""
-    words: dict[type, str] = {Function: "fn", Import: "import"}
-    for item in (*program.imports, *program.items):
-        word = words.get(type(item))
-        if word is not None:
-            context.diagnostics.error("err.feature", f"{word} is not supported yet", item.span)
-    context.diagnostics.raise_errors()
 
 
 # ---------------------------------------------------------------- definitions
@@ -70,25 +65,38 @@ def read_c_definitions(program: Program, source: ProgramTypes, context: Context)
 
 
 def c_text(program: Program) -> str:
-    """The C part of a program, every line where it is in the program, definitions ended by a semicolon."""
-    text = ""
+    """The C part of a program, every line where it is in the program, definitions ended by a semicolon. What comes
+    from other files has their names in line markers, as preprocessors make them."""
+    text, line = "", 1
+    source = own = program.span.source
     for part in program.c_texts:
-        line, column = part.span.first
-        text += "\n" * (line - 1 - text.count("\n"))
+        if part.span.source is not source:
+            source, line = part.span.source, 1
+            text = text.rstrip("\n") + "\n" if text else ""
+            text += f"# 1 {quote(encode_text(C_TEXT if source is own else source.name))}\n"
+        first, column = part.span.first
+        if first > line:
+            text += "\n" * (first - line)
         text += " " * (column - 1 - len(text.rpartition("\n")[2]))
         text += part.span.text
         if not part.span.text.startswith("#"):
             text = text.rstrip(";\n") + ";"
+        line = first + part.span.text.rstrip("\n").count("\n")
     return text
 
 
 def c_place(message: str, program: Program) -> Span | None:
     """The part of a program that a complaint of the C front end (`FILE:LINE:COLUMN: …`) is about."""
     parts = program.c_texts
-    found = re.match(r"[^:]*:(\d+):", message)
-    line = int(found[1]) if found else 0
-    inside = (p.span for p in parts if p.span.first[0] <= line <= p.span.last[0])
-    return next(inside, parts[0].span.to(parts[-1].span) if parts else None)
+    found = re.match(r"(.*?):(\d+):", message)
+    name, line = (found[1], int(found[2])) if found else ("", 0)
+    for part in parts:
+        source = part.span.source
+        same = name == (C_TEXT if source is program.span.source else source.name)
+        if same and part.span.first[0] <= line <= part.span.last[0]:
+            return part.span
+    included = (part.span for part in parts if quote(encode_text(name)) in part.span.text)
+    return next(included, parts[0].span if parts else None)
 
 
 def declared_maps(program: Program, context: Context) -> dict[str, MapInfo]:
@@ -112,6 +120,7 @@ def declared_maps(program: Program, context: Context) -> dict[str, MapInfo]:
 
 def infer(
     probes: list[TypedProbe],
+    functions: list[TypedProbe],
     maps: dict[str, MapInfo],
     registry: Registry,
     context: Context,
@@ -119,25 +128,39 @@ def infer(
 ) -> list[TypedProbe]:
     """Repeat type inference until nothing changes, then once more with its messages kept."""
     checker = StatementChecker(registry, context, source, maps)
-    before: object = None
+    everything = [*functions, *probes]
+    checker.functions = {t.signature.function.name: t.signature for t in functions if t.signature is not None}
     for _ in range(ROUNDS):
-        for typed in probes:
-            check_probe(checker, typed, Diagnostics())
-        state = snapshot(probes, maps)
-        if state == before:
+        settle(checker, everything)
+        if not decide(checker, everything):
             break
-        before = state
-        forget_decisions(maps)
-    forget_decisions(maps)
-    for typed in probes:
+    else:
+        refuse_open(everything, context)
+    for typed in everything:
         check_probe(checker, typed, context.diagnostics)
     check_maps(maps, context)
     return probes
 
 
+def settle(checker: StatementChecker, probes: list[TypedProbe]) -> None:
+    """Look at all blocks until there is nothing new to learn."""
+    before: object = None
+    for _ in range(ROUNDS):
+        for typed in probes:
+            check_probe(checker, typed, Diagnostics())
+        state = snapshot(probes, checker.maps)
+        forget_decisions(checker.maps)
+        if state == before:
+            break
+        before = state
+
+
 def check_probe(checker: StatementChecker, typed: TypedProbe, diagnostics: Diagnostics) -> None:
     """One pass over one block."""
     checker.begin_probe(typed, diagnostics)
+    if typed.signature is not None:
+        check_function(checker, typed, typed.signature)
+        return
     if typed.probe.predicate is not None:
         checker.check_condition(typed.probe.predicate, checker.infer(typed.probe.predicate))
     checker.check_discarded(typed.probe.body)

@@ -5,8 +5,21 @@ from __future__ import annotations
 from typing import cast
 
 from pytrace.grammar.check_operators import OperatorChecker
-from pytrace.grammar.diagnostics import did_you_mean
-from pytrace.grammar.nodes import Call, Expr, Field, Identifier, Map, MapElement, OffsetOf, Positional, TypeOf, Variable
+from pytrace.grammar.diagnostics import Label, did_you_mean
+from pytrace.grammar.nodes import (
+    Call,
+    Expr,
+    Field,
+    Identifier,
+    Map,
+    MapElement,
+    OffsetOf,
+    Positional,
+    TypeName,
+    TypeOf,
+    Variable,
+)
+from pytrace.grammar.promote import assignable, fits, promote
 from pytrace.grammar.spec import Aggregation, CallSite, Function, Param
 from pytrace.grammar.types import (
     NONE,
@@ -24,6 +37,7 @@ from pytrace.grammar.types import (
     Tuple,
     Type,
 )
+from pytrace.grammar.typing import Signature
 
 
 class CallChecker(OperatorChecker):
@@ -36,6 +50,8 @@ class CallChecker(OperatorChecker):
     def infer_call(self, node: Call) -> Type:
         """`name(arguments)`"""
         feature = self.registry.functions.get(node.name)
+        if feature is None and node.name in self.functions:
+            return self.set(node, self.infer_function(node, self.functions[node.name]))
         if feature is None:
             for argument in node.arguments:
                 if not isinstance(argument, (Map, TypeOf)):
@@ -46,12 +62,42 @@ class CallChecker(OperatorChecker):
                     "err.name.func",
                     f"Unknown function: '{node.name}'",
                     node,
-                    hints=did_you_mean(node.name, self.registry.functions),
+                    hints=did_you_mean(node.name, [*self.registry.functions, *self.functions]),
                 ),
             )
         if isinstance(feature, Aggregation):
             return self.misplaced_aggregation(node)
         return self.infer_site(node, feature, node.arguments)
+
+    def infer_function(self, node: Call, signature: Signature) -> Type:
+        """A call of one of the program's own functions."""
+        self.typed.calls[node] = signature
+        wanted, given = signature.function.parameters, node.arguments
+        if len(given) != len(wanted):
+            words = {0: "no arguments", 1: "one argument"}.get(len(wanted), f"{len(wanted)} arguments")
+            labels = (Label(signature.function.span, "This is the function."),)
+            message = f"{node.name}() requires {words} ({len(given)} provided)"
+            self.error("err.call.nargs", message, node, labels)
+        for argument, parameter, binding in zip(given, wanted, signature.parameters, strict=False):
+            kind = self.number(self.need_value(argument, self.infer(argument)))
+            constant = self.constant(argument)
+            if isinstance(kind, String) and unsized(parameter.type):
+                binding.type = promote(binding.type, kind) or binding.type
+            good = NONE in (kind, binding.type) or assignable(kind, binding.type)
+            if isinstance(constant, int) and isinstance(binding.type, Int):
+                good = good and fits(constant, binding.type)
+            if not good:
+                message = f"{node.name}() expects '{binding.type}' for {binding.label}, '{kind}' provided"
+                labels = (Label(parameter.span, "This is the parameter."),)
+                self.error("err.call.argtype", message, argument, labels)
+        probe = self.typed.target.type
+        for site in signature.uses():
+            if site.feature.needs in probe.lacks:
+                reason = probe.lacks[site.feature.needs]
+                message = f"{node.name}() can not be called in {probe.name} probes: {reason}"
+                labels = (Label(site.span, f"{site.feature.name} is used here."),)
+                self.error("err.call.probe", message, node, labels)
+        return signature.result
 
     def misplaced_aggregation(self, node: Call | Identifier) -> Type:
         """An aggregation that does not stand on the right of `@m = `."""
@@ -94,6 +140,9 @@ class CallChecker(OperatorChecker):
                 hints=("Use --unsafe to allow it.",),
             )
         probe = self.typed.target.type
+        if feature.per_target and self.typed.signature is not None:
+            site.error("err.call.probe", f"{node.name} can not be used in functions: they do not belong to one probe")
+            return self.set(node, feature.returns)
         if feature.needs in probe.lacks:
             reason = probe.lacks[feature.needs]
             site.error("err.call.probe", f"{node.name} can not be used in {probe.name} probes: {reason}")
@@ -217,6 +266,11 @@ class CallChecker(OperatorChecker):
                 argument,
             )
         return good
+
+
+def unsized(node: TypeName | TypeOf) -> bool:
+    """Whether a type annotation is `string` without a size."""
+    return isinstance(node, TypeName) and (node.kind, node.name, node.suffixes) == ("", "string", ())
 
 
 KINDS: dict[str, tuple[type[Type], ...]] = {

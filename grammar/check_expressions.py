@@ -237,6 +237,8 @@ class ExpressionChecker(CallChecker):
         if not binding.assigned and not binding.loop:
             self.warning("warn.name.unassigned", f"Variable used before it was assigned: {node.shown}", node)
         binding.used = True
+        if self.measuring:
+            self.inspected.setdefault(binding, node.span)
         self.typed.variables[node] = binding
         return self.set(node, binding.type)
 
@@ -249,6 +251,8 @@ class ExpressionChecker(CallChecker):
             self.check_key(name, node.key)
         else:
             self.decide_scalar(name, True, node.span)
+        if self.measuring:
+            self.inspected.setdefault(info, node.span)
         return self.set(node, info.value)
 
     def check_key(self, name: Map, key: Expr) -> None:

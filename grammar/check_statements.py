@@ -6,11 +6,13 @@ from typing import cast
 
 from pytrace.grammar.check_expressions import ExpressionChecker
 from pytrace.grammar.data import replace
+from pytrace.grammar.diagnostics import Label
 from pytrace.grammar.nodes import (
     Assign,
     Binary,
     Block,
     Call,
+    Comptime,
     Discard,
     Expr,
     ExprStatement,
@@ -49,7 +51,7 @@ from pytrace.grammar.types import (
     Type,
     Void,
 )
-from pytrace.grammar.typing import Binding
+from pytrace.grammar.typing import Binding, MapInfo, Signature
 
 
 class StatementChecker(ExpressionChecker):
@@ -89,6 +91,9 @@ class StatementChecker(ExpressionChecker):
         """A block or `if` as an expression."""
         if isinstance(node, Block):
             return self.set(node, self.check_block(node))
+        if isinstance(node.condition, Comptime):
+            branch = self.comptime_branch(node, node.condition)
+            return self.set(node, NONE if branch is None else self.infer_block_value(branch))
         self.check_condition(node.condition, self.infer(node.condition))
         then = self.set(node.then, self.check_block(node.then))
         if node.otherwise is None:
@@ -130,7 +135,7 @@ class StatementChecker(ExpressionChecker):
             case For():
                 self.check_for(node)
             case ImportStatement():
-                self.error("err.feature", "import is not allowed inside a block", node)
+                pass  # what it adds was added before (see `imports`)
             case _:
                 raise AssertionError(f"no such statement: {node}")
 
@@ -158,15 +163,38 @@ class StatementChecker(ExpressionChecker):
 
     def check_if(self, node: If) -> None:
         """`if` as a statement."""
+        if isinstance(node.condition, Comptime):
+            self.check_branch(self.comptime_branch(node, node.condition))
+            return
         self.check_condition(node.condition, self.infer(node.condition))
         self.check_discarded(node.then)
-        if isinstance(node.otherwise, Block):
-            self.check_discarded(node.otherwise)
-        elif node.otherwise is not None:
-            self.check_if(node.otherwise)
+        self.check_branch(node.otherwise)
+
+    def check_branch(self, branch: Block | If | None) -> None:
+        """What may stand behind `else`, whose value nobody uses."""
+        if isinstance(branch, Block):
+            self.check_discarded(branch)
+        elif branch is not None:
+            self.check_if(branch)
+
+    def comptime_branch(self, node: If, condition: Comptime) -> Block | If | None:
+        """The branch of an `if comptime` that is to be looked at: none before it is decided (see `comptime`)."""
+        wrong = len(self.diagnostics.errors)
+        self.check_condition(condition, self.infer(condition))
+        value = self.constant(condition)
+        known = None if value is None or len(self.diagnostics.errors) > wrong else bool(value)
+        self.typed.conditions[node] = known
+        chosen = self.typed.chosen.get(node)
+        if None not in (known, chosen) and known != chosen:
+            message = "The condition's value was used and has changed since: it depends on the branch it chose"
+            self.error("err.comptime", message, condition)
+        return self.typed.branch(node)
 
     def check_return(self, node: Return, value: Expr | None) -> None:
-        """`return;` and `return integer;`"""
+        """`return;` and `return integer;`; in a function whatever it is declared to return"""
+        if self.typed.signature is not None:
+            self.check_result(node, value, self.typed.signature)
+            return
         if value is None:
             return
         probe = self.typed.target.type
@@ -176,6 +204,21 @@ class StatementChecker(ExpressionChecker):
         kind = self.operand(value)
         if kind != NONE and not isinstance(kind, (Int, EnumType)):
             self.error("err.type.return", f"A probe can only return integers, not '{kind}'", node)
+
+    def check_result(self, node: Return, value: Expr | None, signature: Signature) -> None:
+        """What a function returns must be of the type it declares."""
+        if self.loops:
+            self.error("err.flow.jump", "'return' statement is not allowed in a for-loop of a function", node)
+        kind = VOID if value is None else self.operand(value)
+        if isinstance(kind, String) and isinstance(signature.result, String):
+            signature.result = promote(signature.result, kind) or signature.result
+        wanted, name = signature.result, signature.function.name
+        constant = None if value is None else self.constant(value)
+        good = kind == wanted if VOID in (kind, wanted) else assignable(kind, wanted)
+        if isinstance(constant, int) and isinstance(wanted, Int):
+            good = good and fits(constant, wanted)
+        if not good and NONE not in (kind, wanted):
+            self.error("err.type.return", f"Function '{name}' is of type '{wanted}', cannot return '{kind}'", node)
 
     # ---- assignment
 
@@ -286,6 +329,8 @@ class StatementChecker(ExpressionChecker):
         if merged is None:
             self.map_mismatch(info.label, kind, info.value, node)
             return
+        if self.is_locked(info, info.value, merged, node):
+            return
         if value is not None:
             self.warn_conversion(kind, info.value, value)
         info.value = merged
@@ -341,9 +386,26 @@ class StatementChecker(ExpressionChecker):
         if merged is None:
             self.variable_mismatch(label, kind, binding.type, node)
             return
+        if self.is_locked(binding, binding.type, merged, node):
+            return
         if value is not None:
             self.warn_conversion(kind, binding.type, value)
         binding.type = merged
+
+    def is_locked(self, holder: Binding | MapInfo, have: Type, merged: Type, node: Node) -> bool:
+        """Refuse to widen a type that a condition of `if comptime` has looked at ([infer.locked])."""
+        if holder.locked is None or merged == have:
+            return False
+        self.error(
+            "err.type.locked",
+            f"The type of {holder.label} has been locked as '{have}' and cannot become '{merged}'",
+            node,
+            (Label(holder.locked, "This looked at the type, and a comptime condition was decided after that."),),
+            (f"Cast the value to {have}, or declare {holder.label} with the type it needs.",)
+            if isinstance(holder, Binding)
+            else (f"Cast the value to {have}.",),
+        )
+        return True
 
     def variable_mismatch(self, label: str, kind: Type, have: Type, node: Node) -> None:
         """The message for a variable that gets a value of another type than it has."""

@@ -9,6 +9,8 @@ from pytrace.grammar.data import replace
 from pytrace.grammar.diagnostics import Diagnostics, Label, did_you_mean
 from pytrace.grammar.nodes import (
     Block,
+    Call,
+    Comptime,
     Expr,
     For,
     If,
@@ -42,7 +44,7 @@ from pytrace.grammar.types import (
     Type,
     size_of,
 )
-from pytrace.grammar.typing import Binding, MapInfo, ProgramTypes, TypedProbe
+from pytrace.grammar.typing import Binding, MapInfo, ProgramTypes, Signature, TypedProbe
 
 # names of the integer types that C code uses for the kernel's, should BTF not have them
 C_INTEGERS = {
@@ -62,6 +64,7 @@ class Checker:
         self.context = context
         self.source = source
         self.maps = maps
+        self.functions: dict[str, Signature] = {}
         self.diagnostics = Diagnostics()
         self.typed: TypedProbe
         self.scopes: list[dict[str, Binding]] = []
@@ -69,6 +72,7 @@ class Checker:
         self.loop_depth = 0
         self.loops: list[For] = []  # the `for` loops that we are in
         self.measuring = 0  # how many operands of sizeof and the like we are in
+        self.inspected: dict[Binding | MapInfo, Span] = {}  # whose types those looked at, and where
 
     def begin_probe(self, typed: TypedProbe, diagnostics: Diagnostics) -> None:
         """Turn to a block, with the place where its messages go."""
@@ -78,6 +82,7 @@ class Checker:
         self.loop_depth = 0
         self.loops = []
         self.measuring = 0
+        typed.conditions.clear()
         for binding in typed.bindings.values():
             binding.assigned = binding.used = False
 
@@ -122,8 +127,13 @@ class Checker:
                 return not items
             case Block(value=value):
                 return value is None or self.valueless(value)
+            case If(condition=Comptime()):
+                branch = self.typed.branch(node)
+                return branch is None or self.valueless(branch)
             case If(then=then, otherwise=otherwise):
                 return otherwise is None or self.valueless(then) or self.valueless(otherwise)
+            case Call() if node in self.typed.calls:
+                return self.typed.calls[node].result == VOID
             case _:
                 site = self.typed.sites.get(node)
                 return (

@@ -146,6 +146,19 @@ class CDefinitions:
     headers: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A file that a program imports, with its bytes, or a folder, with the names of what is in it.
+
+    `path` is its real path. `world_writable` says that everybody may change it.
+    """
+
+    path: str
+    world_writable: bool = False
+    data: bytes | None = None
+    entries: tuple[str, ...] | None = None
+
+
 class Host(TypeSource, Protocol):
     """The machine, as far as compiling needs it. Its `TypeSource` half answers from kernel BTF, and for types
     that came from `user_prototype` and `user_type`."""
@@ -156,6 +169,10 @@ class Host(TypeSource, Protocol):
 
     def events(self) -> Iterable[tuple[str, str]]:
         """Category and name of every tracepoint, sorted."""
+        ...
+
+    def imported(self, path: str) -> Imported | None:
+        """A file or folder, None if there is none. Raises `HostError` if it cannot be read."""
         ...
 
     def kernel_function(self, name: str, module: str = "") -> bool:

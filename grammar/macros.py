@@ -6,6 +6,7 @@ meet nobody else's. What is copied remembers the call it comes from (`Span.via`)
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 
 from pytrace.grammar.data import dataclass, field, fields, replace
@@ -30,20 +31,39 @@ from pytrace.grammar.nodes import (
     children,
     walk,
 )
-from pytrace.grammar.source import Span
+from pytrace.grammar.source import Source, Span
+from pytrace.grammar.spec import LIBRARY_FILE, Registry
+
+_DEFINED = re.compile(r"^macro (\w+)", re.MULTILINE)
 
 Parameter = Variable | Map | Identifier
 
 
-def expand_macros(program: Program, diagnostics: Diagnostics) -> Program:
+def expand_macros(program: Program, registry: Registry, diagnostics: Diagnostics) -> Program:
     """The program without macros: their definitions are gone, their calls are replaced. Mistakes go to the
     diagnostics."""
     macros = [item for item in program.items if isinstance(item, Macro)]
-    if not macros:
+    library = library_macros(program, registry, diagnostics)
+    if not macros and not library:
         return program
-    expander = Expander(macros, diagnostics)
+    expander = Expander(macros, diagnostics, library)
     items = tuple(expander.rewrite(item) for item in program.items if not isinstance(item, Macro))
     return replace(program, items=items)  # type: ignore[arg-type]  # an item stays an item
+
+
+def library_macros(program: Program, registry: Registry, diagnostics: Diagnostics) -> dict[str, list[Macro]]:
+    """The macros of the library, by name; none if the program has no name of one in its text."""
+    text = registry.library()
+    sources = {item.span.source for item in program.items}
+    if not any(name in source.text for name in _DEFINED.findall(text) for source in sources):
+        return {}
+    from pytrace.grammar.parser import parse  # not loaded when a compiled program is run again
+
+    found: dict[str, list[Macro]] = {}
+    for item in parse(Source(LIBRARY_FILE, text), registry.builtin_words(), diagnostics).items:
+        if isinstance(item, Macro):
+            found.setdefault(item.name, []).append(item)
+    return found
 
 
 @dataclass(slots=True)
@@ -61,6 +81,7 @@ class Expander:
 
     macros: list[Macro]
     diagnostics: Diagnostics
+    library: dict[str, list[Macro]] = field(default_factory=dict)
     by_name: dict[str, list[Macro]] = field(default_factory=dict)
     chain: list[tuple[Macro, Span]] = field(default_factory=list)
     count: int = 0
@@ -113,9 +134,9 @@ class Expander:
     def _replacement(self, node: Node) -> Node | None:
         """What a node is to be replaced by; None if its parts decide."""
         match node:
-            case Identifier(name=name) if any(not m.parameters for m in self.by_name.get(name, ())):
+            case Identifier(name=name) if any(not m.parameters for m in self._known(name)):
                 return self._call(node, name, (), node.span)
-            case Call(name=name) if name in self.by_name:
+            case Call(name=name) if self._known(name):
                 arguments = tuple(self.rewrite(a) for a in node.arguments)
                 return self._call(node, name, arguments, node.name_span)  # type: ignore[arg-type]
             case _:
@@ -124,7 +145,8 @@ class Expander:
     def _call(self, node: Expr, name: str, arguments: tuple[Expr, ...], name_span: Span) -> Expr:
         macro = self._choose(name, arguments)
         if macro is None:
-            self._no_match(node, name, arguments)
+            if name in self.by_name:  # for one of the library the checker has better words
+                self._no_match(node, name, arguments)
             return node
         if any(macro is outer for outer, _ in self.chain):
             names = " > ".join([*(outer.name for outer, _ in self.chain), name])
@@ -142,9 +164,15 @@ class Expander:
             return body.value  # so that a literal stays a literal
         return body
 
+    def _known(self, name: str) -> list[Macro]:
+        """The definitions of a name: those of the program come first, and the library knows only its own."""
+        own, library = self.by_name.get(name, []), self.library.get(name, [])
+        inside = bool(self.chain) and any(self.chain[-1][0] is m for m in self.library.get(self.chain[-1][0].name, ()))
+        return library if inside else own + library
+
     def _choose(self, name: str, arguments: tuple[Expr, ...]) -> Macro | None:
         """The definition that says most about its arguments, of those that take them."""
-        fitting = [m for m in self.by_name[name] if _fits(m, arguments)]
+        fitting = [m for m in self._known(name) if _fits(m, arguments)]
         return max(fitting, key=lambda m: sum(not isinstance(p, Identifier) for p in m.parameters), default=None)
 
     def _no_match(self, node: Expr, name: str, arguments: tuple[Expr, ...]) -> None:

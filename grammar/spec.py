@@ -29,6 +29,9 @@ if TYPE_CHECKING:  # a run of a program that is compiled already does without th
 
 Constant = int | bool | bytes
 
+FUNCTION = "fn"  # the type of what stands for the probe in a function of the program
+LIBRARY_FILE = "stdlib/prelude.bt"  # what imports and messages call the library
+
 
 @dataclass(frozen=True, slots=True)
 class Param:
@@ -550,7 +553,7 @@ class Registry:
 
     Features register themselves when their module is imported. `home` imports the module of one type of probe, if the
     word is one, `more_probes` those of all, `rest` those of everything else; each is called when something is asked for
-    that is not there yet.
+    that is not there yet. `library` gives the text of the part of the library that is written in the language itself.
     """
 
     def __init__(self) -> None:
@@ -558,6 +561,7 @@ class Registry:
         self.more_probes: Callable[[], None] | None = None
         self.rest: Callable[[], None] | None = None
         self._probes: dict[str, ProbeType] = {}
+        self.library: Callable[[], str] = str
         self._functions: dict[str, Function] = {}
         self._kinds: dict[str, ValueKind] = {}
 

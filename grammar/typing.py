@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from pytrace.grammar.data import dataclass, field
 from pytrace.grammar.host import CDefinitions, Host
-from pytrace.grammar.nodes import Expr, For, Map, MapDeclaration, Node, Probe, Variable, walk
+from pytrace.grammar.nodes import Block, Call, Expr, For, Function, If, Map, MapDeclaration, Node, Probe, Variable, walk
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import CallSite, Constant, Target
 from pytrace.grammar.types import NONE, EnumType, Member, Struct, Tuple, Type, offsets_of, size_of
@@ -19,7 +19,8 @@ class Binding:
 
     `declared` variables have the fixed type of their `let`. `loop` marks the variable of a `for`, which
     cannot be assigned. `owner` is the innermost `for` it is declared in: its code is a function of its own.
-    `carried` variables are changed in the body of a `for` that they outlive.
+    `carried` variables are changed in the body of a `for` that they outlive. `locked` is where a condition of
+    `if comptime` looked at the type, which is final since then.
     """
 
     label: str
@@ -31,12 +32,13 @@ class Binding:
     used: bool = False
     owner: For | None = None
     carried: bool = False
+    locked: Span | None = None
 
 
 @dataclass(slots=True, eq=False)
 class MapInfo:
     """A map of the program. `scalar` is None until a use decides, at `decided`; `before` is what the previous
-    round of inference decided."""
+    round of inference decided. `locked` is as in `Binding`, of the value."""
 
     name: str
     key: Type = NONE
@@ -47,6 +49,7 @@ class MapInfo:
     decided: Span | None = None
     first: Span | None = None
     declaration: MapDeclaration | None = None
+    locked: Span | None = None
 
     @property
     def label(self) -> str:
@@ -59,11 +62,31 @@ class MapInfo:
         return self.before if self.scalar is None else self.scalar
 
 
+@dataclass(slots=True, eq=False)
+class Signature:
+    """A function of the program, and what is known of it: the type of what it returns, its parameters, its body."""
+
+    function: Function
+    result: Type = NONE
+    parameters: tuple[Binding, ...] = ()
+    body: TypedProbe | None = None
+
+    def uses(self) -> Iterator[CallSite]:
+        """The features that it uses, itself and through other functions."""
+        if self.body is not None:
+            yield from self.body.sites.values()
+            for other in set(self.body.calls.values()):
+                yield from other.uses()
+
+
 @dataclass(slots=True)
 class TypedProbe:
     """A probe's block as it is compiled for one target (or several that share a program).
 
     One that is `left_out` is checked like all others, so that maps have their types, but gets no code.
+    `conditions` are those of each `if comptime` as the last look found them (None: not known), `chosen` what was
+    decided by them. `signature` is that of a function, whose body is checked in the same way,
+    `calls` are those of such functions.
     """
 
     probe: Probe
@@ -75,6 +98,16 @@ class TypedProbe:
     bindings: dict[Node, Binding] = field(default_factory=dict)
     expansions: dict[Node, Expr] = field(default_factory=dict)
     left_out: bool = False
+    conditions: dict[If, bool | None] = field(default_factory=dict)
+    chosen: dict[If, bool] = field(default_factory=dict)
+    signature: Signature | None = None
+    calls: dict[Call, Signature] = field(default_factory=dict)
+
+    def branch(self, node: If) -> Block | If | None:
+        """The branch of an `if comptime` that is kept; None if it has none, or that is not decided yet."""
+        if node not in self.chosen:
+            return None
+        return node.then if self.chosen[node] else node.otherwise
 
     @property
     def target(self) -> Target:

@@ -29,7 +29,8 @@ class Compilation:
     """A compiled program: what the runtime needs, the warnings, and for `-d` the text of each stage asked for.
 
     `idle_modes` are the modes of a run in which probes that were left out would run. `features` are the modules of what
-    handles the Plan's records and values, so that a later run need not import all.
+    handles the Plan's records and values, so that a later run need not import all. `sources` are the script and the
+    files whose code is in the object.
     """
 
     source: Source
@@ -39,6 +40,7 @@ class Compilation:
     stages: Mapping[str, str] = field(default_factory=dict)
     idle_modes: frozenset[str] = frozenset()
     features: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
 
 
 def compile_text(
@@ -95,7 +97,7 @@ def compile_text(
         }
     idle = frozenset(mode for t in typed.probes if t.left_out for mode in t.target.type.modes if mode)
     warnings, features = tuple(diagnostics.warnings), feature_modules(compiled.plan, REGISTRY)
-    return Compilation(source, compiled.plan, compiled.elf, warnings, stages, idle, features)
+    return Compilation(source, compiled.plan, compiled.elf, warnings, stages, idle, features, compiled.sources)
 
 
 def feature_modules(plan: Plan, registry: Registry) -> tuple[str, ...]:

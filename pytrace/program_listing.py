@@ -10,6 +10,7 @@ from pytrace.grammar import analyse
 from pytrace.grammar.diagnostics import Diagnostics
 from pytrace.grammar.expand import expand
 from pytrace.grammar.host import Host
+from pytrace.grammar.imports import resolve_imports
 from pytrace.grammar.plan import OnDemand
 from pytrace.grammar.settings import effective_config
 from pytrace.grammar.source import Source
@@ -44,6 +45,8 @@ def list_program(
         options.command is not None, options.unsafe, mode=options.mode,
         probe_filter=compile_filter(options.probe_filter),
     )  # fmt: skip
+    program = resolve_imports(program, REGISTRY, context)
+    diagnostics.raise_errors()
     typed = expand(program, REGISTRY, context)
     diagnostics.raise_errors()
     describe = Parameters(host, warn) if verbose else None

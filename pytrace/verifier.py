@@ -74,7 +74,11 @@ def place(log: str, compilation: Compilation, symbol: str, section: str) -> Span
     if not numbers:
         return None
     where = place_of(line_table(compilation.elf, symbol, section), numbers[-1])
-    return None if where is None else _word_at(compilation.source, *where)
+    if where is None:
+        return None
+    line, column, name = where
+    source = next((s for s in compilation.sources if s.name == name), compilation.source)
+    return _word_at(source, line, column)
 
 
 def _word_at(source: Source, line: int, column: int) -> Span | None:

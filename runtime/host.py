@@ -12,6 +12,7 @@ from pytrace.grammar.host import (
     CDefinitions,
     Event,
     HostError,
+    Imported,
     Interface,
     PercpuVariable,
     Prototype,
@@ -23,6 +24,7 @@ from pytrace.grammar.host import (
 from pytrace.grammar.types import EnumType, Member, Struct, Type
 from pytrace.runtime import cpus
 from pytrace.runtime.cnames import base_type
+from pytrace.runtime.importedfiles import read_imported
 
 if TYPE_CHECKING:  # each is loaded when the program at hand asks for what it knows
     from pytrace.runtime.btf import KernelTypes
@@ -132,6 +134,10 @@ class LiveHost:
         if not text and not self._include:
             return CDefinitions()  # most programs: neither libclang nor BTF is needed
         return self._c_front.definitions(text)
+
+    def imported(self, path: str) -> Imported | None:
+        """See `Host`."""
+        return read_imported(path)
 
     # ------------------------------------------------------------ the kernel
 

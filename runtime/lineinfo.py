@@ -11,8 +11,8 @@ from pytrace.runtime.elf import ElfFile
 INSTRUCTION = 8  # bytes
 
 
-def line_table(object_bytes: bytes, symbol: str, section_name: str) -> list[tuple[int, int, int]]:
-    """(instruction number, line, column) of a program, in order; lines and columns count from 1.
+def line_table(object_bytes: bytes, symbol: str, section_name: str) -> list[tuple[int, int, int, str]]:
+    """(instruction number, line, column, file name) of a program, in order; lines and columns count from 1.
 
     Format: Documentation/bpf/btf.rst, "The .BTF.ext section"; columns above 1023 are stored as 0.
     """
@@ -22,10 +22,11 @@ def line_table(object_bytes: bytes, symbol: str, section_name: str) -> list[tupl
         if section is None or strings is None or extent is None:
             return []
         start, size = extent
-        records = _records(bytes(file.contents(section)), bytes(file.contents(strings)), section_name)
+        names = bytes(file.contents(strings))
+        records = _records(bytes(file.contents(section)), names, section_name)
     return [
-        ((offset - start) // INSTRUCTION, line_column >> 10, line_column & 1023)
-        for offset, line_column in records
+        ((offset - start) // INSTRUCTION, line_column >> 10, line_column & 1023, _string(names, name))
+        for offset, name, line_column in records
         if start <= offset < start + size
     ]
 
@@ -42,27 +43,27 @@ def _extent(file: ElfFile, symbol: str) -> tuple[int, int] | None:
     return None
 
 
-def place_of(table: list[tuple[int, int, int]], instruction: int) -> tuple[int, int] | None:
-    """Line and column that an instruction comes from."""
-    at = bisect_right(table, (instruction, 1 << 31, 0)) - 1
+def place_of(table: list[tuple[int, int, int, str]], instruction: int) -> tuple[int, int, str] | None:
+    """Line, column and file name that an instruction comes from."""
+    at = bisect_right(table, (instruction, 1 << 31, 0, "")) - 1
     return None if at < 0 else table[at][1:]
 
 
-def _records(data: bytes, btf: bytes, section_name: str) -> list[tuple[int, int]]:
+def _records(data: bytes, btf: bytes, section_name: str) -> list[tuple[int, int, int]]:
     header_size = struct.unpack_from("<I", data, 4)[0]
     line_start, line_size = struct.unpack_from("<II", data, 16)
     position = header_size + line_start
     end = position + line_size
     record_size = struct.unpack_from("<I", data, position)[0]
     position += 4
-    found: list[tuple[int, int]] = []
+    found: list[tuple[int, int, int]] = []
     while position < end:
-        name, count = struct.unpack_from("<II", data, position)
+        title, count = struct.unpack_from("<II", data, position)
         position += 8
-        if _string(btf, name) == section_name:
+        if _string(btf, title) == section_name:
             for number in range(count):
-                offset, _, _, line_column = struct.unpack_from("<IIII", data, position + number * record_size)
-                found.append((offset, line_column))
+                offset, name, _, line_column = struct.unpack_from("<IIII", data, position + number * record_size)
+                found.append((offset, name, line_column))
         position += count * record_size
     return found
 

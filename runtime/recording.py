@@ -118,6 +118,11 @@ class RecordingHost:
             self._note_binary(struct.origin)
         return self._host.members(struct)
 
+    def imported(self, path: str) -> Any:
+        """See `Host`."""
+        self._note(FileFact(path, stat_of(path)))
+        return self._host.imported(path)
+
     def c_definitions(self, text: str) -> Any:
         """See `Host`. Headers may come from many places, so a program that includes some is compiled each time."""
         found = self._host.c_definitions(text)

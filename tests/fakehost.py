@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from pytrace.grammar.host import (
     CDefinitions,
     Event,
     HostError,
+    Imported,
     Interface,
     PercpuVariable,
     Prototype,
@@ -409,6 +411,7 @@ class FakeHost:
     elf_symbols: dict[str, tuple[Symbol, ...]] = field(default_factory=lambda: dict(SYMBOLS))
     variables: dict[tuple[str, str], UserVariable] = field(default_factory=lambda: dict(VARIABLES))
     locations: dict[str, tuple[UsdtLocation, ...]] = field(default_factory=lambda: dict(USDT))
+    imports: dict[str, Imported] = field(default_factory=dict)
     addresses: dict[str, int] = field(
         default_factory=lambda: {
             "jiffies": 0xFFFFFFFF82A05000,
@@ -548,6 +551,9 @@ class FakeHost:
 
     def percpu_variable(self, name: str) -> PercpuVariable | None:
         return self.percpu.get(name)
+
+    def imported(self, path: str) -> Imported | None:
+        return self.imports.get(os.path.normpath(path))
 
     def c_definitions(self, text: str) -> CDefinitions:
         return self.definitions

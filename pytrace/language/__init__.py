@@ -28,3 +28,12 @@ def _rest() -> None:
 
 
 REGISTRY.home, REGISTRY.more_probes, REGISTRY.rest = _home, _probes, _rest
+
+
+def _library() -> str:
+    import pkgutil
+
+    return (pkgutil.get_data("pytrace.language", "prelude.bt") or b"").decode()
+
+
+REGISTRY.library = _library

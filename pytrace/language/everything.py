@@ -15,6 +15,7 @@ import pytrace.language.builtins.stacks
 import pytrace.language.builtins.task
 import pytrace.language.builtins.time
 import pytrace.language.functions.control
+import pytrace.language.functions.fail
 import pytrace.language.functions.files
 import pytrace.language.functions.maps
 import pytrace.language.functions.memory

@@ -243,7 +243,8 @@ def test_assert() -> None:
         'begin { assert(1 == 1, "fine"); print(1); assert(pid == 0, "not the idle task"); print(2); } end { print(3); }'
     )
     assert result.text == "1\n3\n"
-    assert re.fullmatch(r"stdin:1:\d+-\d+: ERROR: assert failed: not the idle task\n", result.errors)
+    where = r"stdlib/prelude\.bt:\d+:\d+-\d+: ERROR: assert failed: not the idle task\n"
+    assert re.fullmatch(where + r"stdin:1:\d+-\d+: ERROR: expanded from\n", result.errors)
     assert begin('static_assert(sizeof(int64) == 8, "no"); print(1);') == "1"
 
 

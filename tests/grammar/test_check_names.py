@@ -187,7 +187,6 @@ ERRORS = [
         "set the config flag to enable. unstable_typeinfo=enable",
         "typeinfo(pid)",
     ),
-    Said("err.feature", 'import "x.bt";', "import is not allowed inside a block", 'import "x.bt";'),
 ]
 
 WARNINGS = [
@@ -227,14 +226,6 @@ def test_error(said: Said) -> None:
 @rows(WARNINGS)
 def test_warning(said: Said) -> None:
     said.check(Severity.WARNING)
-
-
-@pytest.mark.tag("err.feature")
-@pytest.mark.parametrize("text", ["fn f(): int64 { return 1; }", 'import "x.bt";'])
-def test_what_is_missing_is_named(text: str) -> None:
-    head, body = (text, "") if text.startswith("import") else ("", text)
-    found = check(f"{head} begin {{ }} {body}")
-    assert found.errors == [f"{text.split()[0]} is not supported yet"]
 
 
 @pytest.mark.tag("scope.block", "scope.noshadow")

@@ -146,7 +146,12 @@ class Located(Formatted):
     def handle(self, action: ActionRecord, values: tuple[Any, ...], session: Session) -> Output | None:
         text, span = self.format(action, values, session), action.span
         assert span is not None
-        line = f"{span.location()}: {self.severity.value}: {text.removesuffix(chr(10))}\n"
+        word = self.severity.value
+        line = f"{span.location()}: {word}: {text.removesuffix(chr(10))}\n"
+        call = span.via
+        while call is not None:
+            line += f"{call.location()}: {word}: expanded from\n"
+            call = call.via
         shown = python_values(action, values, session.services)
         fields = {"msg": clean(text), **place(span)}
         return Output(self.name, line, None, shown, error=True, fields=fields)

@@ -134,21 +134,10 @@ class Override(Function):
 
 @feature
 class Assert(Function):
-    """Report an error and end the run with status 1, unless a condition holds.
+    """Report an error and end the run with status 1, unless a condition holds; a macro of the library.
 
     bt> begin { assert(ncpus > 0, "a machine without CPUs"); }
     """
 
     name = "assert"
     parameters = (Param("condition", ("bool", "int", "pointer")), Param("message", ("string",)))
-
-    def emit(self, emit: Emit, site: CallSite) -> Value | None:
-        condition = emit.value(site.arguments[0])
-
-        def fail() -> None:
-            emit.send("errorf", [emit.value(site.arguments[1])], ("assert failed: %s",), site.span)
-            emit.send("exit", [emit.integer(1)], (), site.span)
-            emit.finish()
-
-        emit.when(emit.compare("==", condition, emit.integer(0)), fail)
-        return None
