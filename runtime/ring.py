@@ -11,8 +11,16 @@ import os
 import select
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytrace.grammar.lines import HostCode
+    from pytrace.runtime.nativering import NativeReader
 
 Handler = Callable[[list[bytes]], None]
+MakeCode = Callable[[int], "HostCode | None"]
+TakeLines = Callable[[bytes], None]
 
 # The header of a record: u32 length with two flags on top, u32 page offset (BPF_RINGBUF_* in the kernel).
 BACKLOG = 48 << 20  # bytes of records that are taken out of the ring and not shown yet, at most
@@ -23,6 +31,9 @@ _BATCH = 4096
 
 # Programs may send without waking us (BPF_RB_NO_WAKEUP), so nobody sleeps longer than this.
 TICK_MS = 100
+# A reader that found so many records lets more gather for so long: who is not waited for wakes nobody, which costs
+# the traced program more than the record itself. A ring of 16 MB takes six times as long to fill.
+MANY, GATHER_MS = 100, 10
 
 
 class Waiter:
@@ -44,6 +55,10 @@ class Waiter:
     def wait(self, seconds: float) -> bool:
         """Wait at most so long; whether something ended the wait."""
         return bool(self._poll.poll(max(0.0, seconds)))
+
+    def mind(self, descriptor: int, wanted: bool) -> None:
+        """Let a watched descriptor end waits, or not for now."""
+        self._poll.modify(descriptor, select.EPOLLIN if wanted else 0)
 
     def wake(self) -> None:
         """End a wait that is going on or the next one; may be called by a signal handler."""
@@ -73,6 +88,33 @@ class RingReader:
         self._consumed = memoryview(self._ours).cast("Q")
         self._words = memoryview(self._theirs).cast("Q")
         self._waiter = Waiter(watch, (map_fd,))
+        self._fd, self._size = map_fd, size
+        self._native: NativeReader | None = None
+        self._make: MakeCode | None = None
+        self._take: TakeLines = lambda text: None
+        self._seen = 0  # bytes of records, while there is no machine code
+        self._many = False
+
+    def make_lines(self, make: MakeCode, take: TakeLines) -> None:
+        """Make lines of records by machine code as soon as `make` gives it; `take` gets them, in order with the
+        records that are left.
+
+        `make` is asked whenever records are taken, with the bytes of all so far.
+        """
+        self._make, self._take = make, take
+
+    def _start_native(self, make: MakeCode) -> None:
+        waiting = self._words[0] - self._consumed[0]
+        self._seen += waiting
+        code = make(self._seen) if waiting else None
+        if code is None:
+            return
+        from pytrace.runtime.nativering import NativeReader, address_of
+
+        theirs = address_of(self._theirs)
+        self._make = None
+        with suppress(OSError):  # the system does not allow it, and Python does it as well
+            self._native = NativeReader(code, address_of(self._ours), theirs, theirs + self._start, self._size)
 
     def poll(self, timeout_ms: int, handler: Handler) -> int:
         """Hand the waiting records to `handler` in batches; if there are none, first wait for some.
@@ -80,7 +122,10 @@ class RingReader:
         `timeout_ms` 0 does not wait. As records may come unannounced, the ring is looked at every tick.
         Returns how many records there were.
         """
+        if self._many and timeout_ms > 0:
+            self._gather()
         count = self.consume(handler)
+        self._many = count >= MANY
         if count or timeout_ms <= 0:
             return count
         deadline = time.monotonic_ns() + timeout_ms * 1_000_000
@@ -92,12 +137,24 @@ class RingReader:
                 break
         return count
 
+    def _gather(self) -> None:
+        """Let records come for a moment."""
+        self._waiter.mind(self._fd, False)
+        try:
+            self._waiter.wait(GATHER_MS / 1000)
+        finally:
+            self._waiter.mind(self._fd, True)
+
     def consume(self, handler: Handler) -> int:
         """Empty the ring, then hand over what was in it; returns how many records.
 
         Taking a record out costs a tenth of showing it, so a burst is first brought to safety: the ring loses
         nothing as long as the backlog, which is limited, has room.
         """
+        if self._make:
+            self._start_native(self._make)
+        if self._native:
+            return self._consume_native(self._native, handler)
         backlog: list[bytes] = []
         limit = self._consumed[0] + BACKLOG
         while self._consumed[0] < limit and (records := self._batch(self._words[0])):
@@ -106,8 +163,31 @@ class RingReader:
             handler(backlog)
         return len(backlog)
 
-    def _batch(self, end: int) -> list[bytes]:
+    def _consume_native(self, native: NativeReader, handler: Handler) -> int:
+        """The same; records that become lines come as text."""
+        backlog: list[bytes | list[bytes]] = []
+        limit, count = self._consumed[0] + BACKLOG, 0
+        while self._consumed[0] < limit:
+            text, number = native.read()
+            if text:
+                backlog.append(text)
+            records = self._batch(self._words[0], native.numbers) if native.needs_python else []
+            if records:
+                backlog.append(records)
+            count += number + len(records)
+            if not number and not records:
+                break
+        for shown in backlog:
+            if isinstance(shown, bytes):
+                self._take(shown)
+            else:
+                handler(shown)
+        return count
+
+    def _batch(self, end: int, until: frozenset[int] = frozenset()) -> list[bytes]:
         """Up to a batch of complete records before position `end`; their room is free again.
+
+        It ends before the second record whose action is in `until`: the first is here because it must be.
 
         Orders of memory: the kernel clears the busy flag after writing a record, and we move on after copying
         it. x86 keeps both orders; elsewhere the interpreter's work between two accesses has to.
@@ -126,6 +206,8 @@ class RingReader:
                 length &= ~_DISCARDED
             else:
                 first, last = at + _HEADER, at + _HEADER + length
+                if until and records and words[(start + (position + _HEADER & mask)) >> 3] in until:
+                    break
                 if last <= end_of_data:
                     take(data[first:last])
                 else:  # it goes on at the beginning
