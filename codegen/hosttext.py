@@ -12,7 +12,8 @@ TABLES = PAIRS + b"0123456789abcdef0123456789ABCDEF"
 
 # The argument is a `Reading` of runtime/nativering.py: consumer's and producer's position, data and mask of the ring;
 # buffer, its end, constants, working memory; then what comes back: end of the text, number of records.
-# Header of a record: u32 length with the flags busy (bit 31) and discarded (bit 30), u32 page offset; see runtime/ring.py.
+# Header of a record: u32 length with the flags busy (bit 31) and discarded (bit 30), u32 page offset; see
+# runtime/ring.py.
 # The room of records is given back every 32 kB: programs look at that position whenever they send.
 LOOP = """
 define i64 @read(ptr %state) #0 {{
