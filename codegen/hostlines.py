@@ -6,7 +6,19 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from pytrace.codegen.hosttext import LOWER_AT, TABLES, UPPER_AT
-from pytrace.grammar.lines import Byte, Choice, Escaped, Exact, Literal, Number, Padded, Piece, Words
+from pytrace.grammar.lines import (
+    Byte,
+    Choice,
+    Escaped,
+    Exact,
+    Literal,
+    Named,
+    Number,
+    Octets,
+    Padded,
+    Piece,
+    Words,
+)
 
 # Loops stay loops: LLVM would make calls of memcpy and memset of them.
 ATTRIBUTES = 'attributes #0 = { nounwind "no-builtins" "no-jump-tables"="true" }'
@@ -34,6 +46,10 @@ def _most(piece: Piece) -> int:
             return size + len(trailer)
         case Choice(yes=yes, no=no):
             return max(len(yes), len(no))
+        case Named(names=names):
+            return max([DIGITS, *(len(name) for _, name in names)])
+        case Octets(size=size, prefix=prefix, between=between):
+            return size * (2 + len(prefix) + len(between))
         case Padded(pieces=pieces, width=width):
             return max(width, most(pieces))
         case Escaped(pieces=pieces):
@@ -99,6 +115,10 @@ class LineWriter:
                 self._out = self._call("words", f"ptr {source}, i64 {size}, ptr {cut}, i64 {len(trailer)}")
             case Choice(offset=offset, yes=yes, no=no):
                 self._choice(offset, yes, no)
+            case Named(number=number, names=names):
+                self._named(number, names)
+            case Octets():
+                self._octets(piece)
             case Padded(pieces=pieces, width=width, left=left, fill=fill):
                 start = self._out
                 self.write(pieces)
@@ -156,6 +176,32 @@ class LineWriter:
         source = self._value(f"select i1 {condition}, ptr {first}, ptr {second}")
         length = self._value(f"select i1 {condition}, i64 {len(yes)}, i64 {len(no)}")
         self._out = self._call("copy", f"ptr {source}, i64 {length}")
+
+    def _named(self, number: Number, names: Sequence[tuple[int, bytes]]) -> None:
+        value, before = self._load(number.offset, number.size, number.signed), self._out
+        block = self._names
+        labels = " ".join(f"i64 {known}, label %name{block}.{i}" for i, (known, _) in enumerate(names))
+        self._say(f"switch i64 {value}, label %unnamed{block} [ {labels} ]")
+        ends = []
+        for index, (_, name) in enumerate(names):
+            self._out = before
+            self._say(f"\nname{block}.{index}:")
+            self._literal(name)
+            self._say(f"br label %named{block}")
+            ends.append(f"[ {self._out}, %name{block}.{index} ]")
+        self._out = before
+        self._say(f"\nunnamed{block}:")
+        self._number(number)
+        self._say(f"br label %named{block}\n\nnamed{block}:")
+        self._out = self._value(f"phi ptr [ {self._out}, %unnamed{block} ], {', '.join(ends)}")
+
+    def _octets(self, piece: Octets) -> None:
+        source, lower = self._at("%record", piece.offset), self._at("%data", LOWER_AT)
+        flags = f"i1 {int(piece.printable)}, i64 {len(piece.prefix)}, i64 {len(piece.between)}"
+        between = f"i8 {piece.between[0] if piece.between else 0}"
+        prefix = f"i16 {int.from_bytes(piece.prefix, 'little')}"
+        arguments = f"ptr {source}, i64 {piece.size - 4}, {prefix}, {between}, {flags}, ptr {lower}"
+        self._out = self._call("octets", arguments)
 
     def _escaped(self, pieces: Sequence[Piece]) -> None:
         self.scratch = max(self.scratch, most(pieces))

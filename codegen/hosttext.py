@@ -269,6 +269,58 @@ done:
   ret ptr %at
 }
 
+define internal ptr @octets(ptr %out, ptr %from, i64 %room, i16 %prefix, i8 %between, i1 %printable, i64 %before,
+                            i64 %behind, ptr %lower) #0 {
+entry:
+  %given32 = load i32, ptr %from, align 1
+  %given = zext i32 %given32 to i64
+  %less = icmp ult i64 %given, %room
+  %length = select i1 %less, i64 %given, i64 %room
+  %start = getelementptr i8, ptr %from, i64 4
+  %end = getelementptr i8, ptr %start, i64 %length
+  %none = icmp eq i64 %length, 0
+  br i1 %none, label %empty, label %head
+empty:
+  ret ptr %out
+head:
+  %p = phi ptr [ %start, %entry ], [ %p1, %written ]
+  %o = phi ptr [ %out, %entry ], [ %o.next, %written ]
+  %byte = load i8, ptr %p
+  %p1 = getelementptr i8, ptr %p, i64 1
+  %above = sub i8 %byte, 32
+  %ascii = icmp ult i8 %above, 95
+  %plain = and i1 %ascii, %printable
+  br i1 %plain, label %same, label %coded
+same:
+  store i8 %byte, ptr %o
+  %o.same = getelementptr i8, ptr %o, i64 1
+  br label %written
+coded:
+  store i16 %prefix, ptr %o, align 1
+  %high.at = getelementptr i8, ptr %o, i64 %before
+  %high = lshr i8 %byte, 4
+  %high64 = zext i8 %high to i64
+  %high.from = getelementptr i8, ptr %lower, i64 %high64
+  %high.char = load i8, ptr %high.from
+  store i8 %high.char, ptr %high.at
+  %low = and i8 %byte, 15
+  %low64 = zext i8 %low to i64
+  %low.from = getelementptr i8, ptr %lower, i64 %low64
+  %low.char = load i8, ptr %low.from
+  %low.at = getelementptr i8, ptr %high.at, i64 1
+  store i8 %low.char, ptr %low.at
+  %o.coded = getelementptr i8, ptr %low.at, i64 1
+  br label %written
+written:
+  %o.behind = phi ptr [ %o.same, %same ], [ %o.coded, %coded ]
+  store i8 %between, ptr %o.behind
+  %o.next = getelementptr i8, ptr %o.behind, i64 %behind
+  %finished = icmp eq ptr %p1, %end
+  br i1 %finished, label %done, label %head
+done:
+  ret ptr %o.behind
+}
+
 define internal ptr @padded(ptr %start, ptr %end, i64 %width, i8 %byte, i1 %left) #0 {
 entry:
   %from = ptrtoint ptr %start to i64

@@ -71,6 +71,27 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """The name of an integer, or its digits if it has none."""
+
+    number: Number
+    names: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Octets:
+    """Bytes in `size` bytes, of which the first four say how many: each as two hexadecimal digits with `prefix` and,
+    between two, `between` (one byte, or none). `printable` shows printable ASCII as it is.
+    """
+
+    offset: int
+    size: int
+    prefix: bytes = b""
+    between: bytes = b""
+    printable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Padded:
     """Pieces, filled up to `width` bytes with `fill` behind them (`left`) or before them."""
 
@@ -87,16 +108,19 @@ class Escaped:
     pieces: tuple[Piece, ...]
 
 
-Piece = Literal | Number | Exact | Byte | Words | Choice | Padded | Escaped
+Piece = Literal | Number | Exact | Byte | Words | Choice | Named | Octets | Padded | Escaped
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What an action shows: the type of its JSON document, the text, and the JSON of the document's `data`."""
+    """What an action shows: the type of its JSON document, the text, and the JSON of the document's `data`.
+
+    That is None where it takes more than the record.
+    """
 
     kind: str
     text: tuple[Piece, ...]
-    data: tuple[Piece, ...]
+    data: tuple[Piece, ...] | None
 
 
 @dataclass(frozen=True, slots=True)

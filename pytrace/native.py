@@ -23,11 +23,13 @@ def lines_of(plan: Plan, registry: Registry, form: str) -> dict[int, tuple[Piece
     found: dict[int, tuple[Piece, ...]] = {}
     for action in plan.actions:
         line = registry.action(action.feature).line(action, plan.config)
-        if line is not None:
+        if line is None:
+            continue
+        if form == "text":
             found[action.number] = line.text
-            if form == "json":
-                before, behind = around(line.kind)
-                found[action.number] = (Literal(before.encode()), *line.data, Literal(behind.encode()))
+        elif line.data is not None:
+            before, behind = around(line.kind)
+            found[action.number] = (Literal(before.encode()), *line.data, Literal(behind.encode()))
     return found
 
 

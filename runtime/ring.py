@@ -31,9 +31,10 @@ _BATCH = 4096
 
 # Programs may send without waking us (BPF_RB_NO_WAKEUP), so nobody sleeps longer than this.
 TICK_MS = 100
-# A reader that found so many records lets more gather for so long: who is not waited for wakes nobody, which costs
-# the traced program more than the record itself. A ring of 16 MB takes six times as long to fill.
-MANY, GATHER_MS = 100, 10
+# A reader that found so many records lets more gather: who is not waited for wakes nobody, which costs the traced
+# program more than the record itself. It waits for half of the time that it takes to fill the ring with as many
+# bytes a second as two CPUs can send, and not so long that somebody would see it.
+MANY, FASTEST, LONGEST = 100, 400e6, 0.025
 
 
 class Waiter:
@@ -125,23 +126,20 @@ class RingReader:
         if self._many and timeout_ms > 0:
             self._gather()
         count = self.consume(handler)
-        self._many = count >= MANY
-        if count or timeout_ms <= 0:
-            return count
         deadline = time.monotonic_ns() + timeout_ms * 1_000_000
-        while not count:
+        ready = timeout_ms <= 0
+        while not count and not ready:
             left = (deadline - time.monotonic_ns()) / 1e9
-            ready = self._waiter.wait(min(left, TICK_MS / 1000))
+            ready = self._waiter.wait(min(left, TICK_MS / 1000)) or left <= TICK_MS / 1000
             count = self.consume(handler)
-            if ready or left <= TICK_MS / 1000:
-                break
+        self._many = count >= MANY
         return count
 
     def _gather(self) -> None:
         """Let records come for a moment."""
         self._waiter.mind(self._fd, False)
         try:
-            self._waiter.wait(GATHER_MS / 1000)
+            self._waiter.wait(min(self._size / FASTEST / 2, LONGEST))
         finally:
             self._waiter.mind(self._fd, True)
 

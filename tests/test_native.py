@@ -55,6 +55,11 @@ CONFIG = Config()
 Send = tuple[bytes, int]  # a record and the flags of its header
 
 
+def layout(kind: Type) -> Layout:
+    """The layout of a type; one enumeration has names."""
+    return Layout(kind, (), COLOR_NAMES) if kind == COLORS else lay(kind)
+
+
 class NoWaiter:
     """In the place of `Waiter`: memory alone cannot be waited for."""
 
@@ -140,7 +145,7 @@ def plan_of(*actions: tuple[str, tuple[Layout, ...], tuple[Any, ...]], config: C
 
 def printf(text: str, *types: Type) -> Plan:
     """The plan of one printf."""
-    return plan_of(("printf", tuple(map(lay, types)), (text,)))
+    return plan_of(("printf", tuple(map(layout, types)), (text,)))
 
 
 def record_of(action: Action, *values: bytes) -> bytes:
@@ -159,8 +164,11 @@ def both(plan: Plan, sends: Sequence[Send], form: str, start: int = 0) -> tuple[
 
 # ---------------------------------------------------------------- anything
 
+COLORS = EnumType("color", 4, True)
+COLOR_NAMES = ((0, "RED"), (1, "GREEN_WITH_A_LONG_NAME"), (-1, "NONE"), (1, "GREEN"), (7, ""))
+
 SCALARS: tuple[Type, ...] = (
-    INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, BOOL, Pointer(VOID), EnumType("e", 4, True),
+    INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, BOOL, Pointer(VOID), EnumType("e", 4, True), COLORS,
 )  # fmt: skip
 scalars = st.sampled_from(SCALARS)
 strings = st.integers(1, 24).map(String)
@@ -170,7 +178,7 @@ composites = st.one_of(
     st.lists(parts, min_size=1, max_size=2).map(lambda items: Record(("a", "b_c")[: len(items)], tuple(items))),
     st.builds(Array, scalars, st.integers(0, 3)),
 )
-types = st.one_of(scalars, strings, composites, st.just(Buffer(12)))
+types = st.one_of(scalars, strings, composites, st.integers(4, 20).map(Buffer))
 literals = st.text(
     st.one_of(st.characters(codec="utf-8"), st.sampled_from('\n"\\\x01 ab\udc80\udcc3\udca9\udcff')), max_size=40
 ).map(lambda text: text.replace("%", "%%"))
@@ -196,11 +204,11 @@ def actions(draw: st.DrawFn) -> tuple[str, tuple[Layout, ...], tuple[Any, ...]]:
     """A printf with up to four values, or a print of one."""
     if draw(st.integers(0, 3)) == 0:
         kind = draw(types)
-        return "print", (lay(kind),), ()
+        return "print", (layout(kind),), ()
     kinds = draw(st.lists(types, max_size=4))
     text = "".join(draw(literals) + draw(conversions(kind)) for kind in kinds) + draw(literals)
     assert problem(parse(text), kinds) is None
-    return "printf", tuple(map(lay, kinds)), (text,)
+    return "printf", tuple(map(layout, kinds)), (text,)
 
 
 FAVOURITES = (b"\0" * 8, b"\xff" * 8, b"\x80" + b"\0" * 7, b"\0" * 7 + b"\x80", b"/bin/sh\0", b'a"\\\n\x01\x7f\t\r')

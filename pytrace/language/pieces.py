@@ -10,13 +10,39 @@ from collections.abc import Callable, Iterable
 from pytrace.grammar.config import Config
 from pytrace.grammar.jsontext import json_string
 from pytrace.grammar.layout import Layout
-from pytrace.grammar.lines import Byte, Choice, Escaped, Exact, Literal, Number, Padded, Piece, Words
-from pytrace.grammar.types import Array, Bool, Int, NoneType, Pointer, Record, String, Tuple, Void
+from pytrace.grammar.lines import (
+    Byte,
+    Choice,
+    Escaped,
+    Exact,
+    Literal,
+    Named,
+    Number,
+    Octets,
+    Padded,
+    Piece,
+    Words,
+)
+from pytrace.grammar.types import (
+    Array,
+    Bool,
+    Buffer,
+    EnumType,
+    Int,
+    NoneType,
+    Pointer,
+    Record,
+    String,
+    Struct,
+    Tuple,
+    Void,
+)
 
 Pieces = tuple[Piece, ...]
 Describe = Callable[[Layout, int, Config], Pieces | None]
 
 MOST_ELEMENTS = 64  # of arrays; each has code of its own
+MOST_NAMES = 256  # of enumerations, likewise
 
 
 def literal(text: str) -> Literal:
@@ -31,13 +57,20 @@ def text_pieces(layout: Layout, offset: int, config: Config) -> Pieces | None:
             return (Number(offset, size, signed, as_signed=signed),)
         case Bool():
             return (Choice(offset, b"true", b"false"),)
+        case EnumType(size=size, signed=signed):
+            names = {value: name.encode() for value, name in layout.enumerators}
+            known = tuple((value, name) for value, name in names.items() if name)
+            number = Number(offset, size, signed, as_signed=signed)
+            return (Named(number, known) if known else number,) if len(known) <= MOST_NAMES else None
+        case Buffer(size=size):
+            return (Octets(offset, size, b"\\x", printable=True),)
         case String(size=size):
             return (Words(offset, size, literal(config.str_trunc_trailer).data),)
         case Pointer():
             return (Literal(b"0x"), Number(offset, 8, False, base=16))
         case NoneType() | Void():
             return (Literal(b"null"),)
-        case Array() | Tuple() | Record():
+        case Array() | Tuple() | Record() | Struct():
             return _composite(layout, offset, config)
         case _:
             return None
@@ -59,7 +92,7 @@ def _composite(layout: Layout, offset: int, config: Config) -> Pieces | None:
 def json_pieces(layout: Layout, offset: int, config: Config) -> Pieces | None:
     """The JSON (`jsonvalue.jsonable`) of the value at an offset."""
     match layout.type:
-        case Int(size=size, signed=signed):
+        case Int(size=size, signed=signed) | EnumType(size=size, signed=signed):
             return (Exact(offset, size, signed),)
         case Pointer():
             return (Exact(offset, 8, False),)
@@ -72,7 +105,7 @@ def json_pieces(layout: Layout, offset: int, config: Config) -> Pieces | None:
             return _row("[", ",", "]", _elements(layout, offset, json_pieces, config))
         case Tuple():
             return _row("[", ",", "]", _members(layout, offset, json_pieces, config))
-        case Record() if layout.parts:
+        case Record() | Struct() if layout.parts:
             names = [f"{json_string(part.name)}: " for part in layout.parts]
             return _row("{", ", ", "}", _named(names, _members(layout, offset, json_pieces, config)))
         case _:
@@ -126,7 +159,7 @@ def quoted(pieces: Pieces) -> Pieces:
         match piece:
             case Literal(data=data):
                 made.append(Literal(json_string(data.decode("utf-8", "replace")).encode()[1:-1]))
-            case Byte() | Words() | Padded():
+            case Byte() | Words() | Octets() | Padded():
                 made.append(Escaped((piece,)))
             case _:
                 made.append(piece)

@@ -14,7 +14,7 @@ from typing import Any
 from pytrace.grammar.config import Config
 from pytrace.grammar.data import dataclass, replace
 from pytrace.grammar.layout import Layout
-from pytrace.grammar.lines import Byte, Number, Padded, Piece
+from pytrace.grammar.lines import Byte, Number, Octets, Padded, Piece
 from pytrace.grammar.spec import REGISTRY, Aggregation, Services
 from pytrace.grammar.types import (
     Aggregate,
@@ -190,6 +190,10 @@ def _value_pieces(specifier: Specifier, layout: Layout, offset: int, config: Con
     kind, conversion = layout.type, specifier.conversion
     if conversion == "s":
         return text_pieces(layout, offset, config)
+    if isinstance(kind, Buffer):
+        shown = Octets(offset, kind.size)
+        by = {"r": text_pieces(layout, offset, config), "rh": (replace(shown, between=b" "),)}
+        return by.get(conversion, (replace(shown, prefix=b"\\x"),))
     truth = isinstance(kind, Bool)
     if truth or isinstance(kind, Pointer):
         size, signed = size_of(kind), False

@@ -270,7 +270,7 @@ class Print(Action):
             return None
         layout, offset = action.fields[0], action.offsets[0]
         text, data = text_pieces(layout, offset, config), json_pieces(layout, offset, config)
-        return Line("value", (*text, literal("\n")), data) if text and data else None
+        return Line("value", (*text, literal("\n")), data) if text else None
 
 
 def _is_context(kind: Type) -> bool:
