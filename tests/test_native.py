@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytrace.codegen.hostreader import MOST_ROOM, build
 from pytrace.grammar.config import Config
 from pytrace.grammar.layout import Layout
-from pytrace.grammar.lines import HostCode, Literal
+from pytrace.grammar.lines import HostCode
 from pytrace.grammar.plan import Action, Plan, PlanBuilder
 from pytrace.grammar.spec import REGISTRY
 from pytrace.grammar.types import (
@@ -235,3 +235,142 @@ def test_any_record_is_shown_the_same(case: tuple[Plan, list[Send]], start: int,
     slow, fast = both(plan, sends, form, 8 * start)
     assert fast.data == slow.data
     assert fast.slowly <= slow.slowly
+
+
+# ---------------------------------------------------------------- what matters in particular
+
+
+def shown(plan: Plan, *values: bytes, form: str = "text") -> bytes:
+    """One record of the first action, which machine code must be able to show."""
+    slow, fast = both(plan, [(record_of(plan.actions[0], *values), 0)], form)
+    assert (fast.data, fast.slowly) == (slow.data, 0)
+    return fast.data
+
+
+def test_fills_come_from_outside() -> None:
+    assert shown(printf("%06d|%-6d|", INT32, INT32), *[struct.pack("<i", -42)] * 2) == b"000-42|-42   |"
+
+
+def test_numbers_are_cut_to_their_length() -> None:
+    one = struct.pack("<q", -1)
+    expected = b"-1 255 65535 4294967295 18446744073709551615"
+    assert shown(printf("%d %hhu %hu %u %lu", *[INT64] * 5), *[one] * 5) == expected
+
+
+def test_a_cut_string_says_so() -> None:
+    assert shown(printf("%s.", String(4)), b"abcd") == b"abcd" + b".." + b"."
+    assert shown(printf("%s.", String(4)), b"abc\0") == b"abc."
+
+
+def test_bytes_that_are_not_utf_8_pass() -> None:
+    assert shown(printf("é%s%c", String(8), UINT8), b"\xff\xc3\0", b"\xa9") == "é".encode() + b"\xff\xc3\xa9"
+
+
+def test_json_escapes() -> None:
+    line = shown(printf('"%s"\n', String(16)), b'a"\\\n\t\r\x01\x7f\0', form="json")
+    assert line == b'{"type": "printf", "data": "\\"a\\"\\\\\\n\\t\\r\\u0001\x7f\\"\\n"}\n'
+
+
+def test_numbers_that_a_double_cannot_hold_are_quoted() -> None:
+    plan = plan_of(("print", (lay(UINT64),), ()))
+    for value, text in ((1 << 53, "9007199254740992"), ((1 << 53) + 1, '"9007199254740993"'), (1 << 63, str(1 << 63))):
+        line = shown(plan, struct.pack("<Q", value), form="json")
+        assert line == f'{{"type": "value", "data": {text}}}\n'.encode()
+
+
+def test_what_is_not_ascii_in_json_is_left_to_python_and_stays_in_order() -> None:
+    plan = printf("%s", String(8))
+    texts = [b"one", "zwölf".encode(), b"\xff", b"two"]
+    slow, fast = both(plan, [(record_of(plan.actions[0], t), 0) for t in texts], "json")
+    assert fast.data == slow.data
+    assert fast.slowly == 2
+    assert [line.split('"')[-2] for line in fast.data.decode().splitlines()] == ["one", "zwölf", "�", "two"]
+
+
+def test_other_records_keep_their_place() -> None:
+    time = plan_of(("printf", (lay(UINT64),), ("%lu\n",)), ("time", (), ("now\n",)))
+    number = [(record_of(time.actions[0], struct.pack("<Q", n)), 0) for n in range(4)]
+    other = (record_of(time.actions[1]), 0)
+    slow, fast = both(time, [number[0], other, other, number[1], number[2], other, number[3]], "text")
+    assert fast.data == slow.data == b"0\nnow\nnow\n1\n2\nnow\n3\n"
+    assert fast.slowly == 3
+
+
+def test_a_record_that_is_being_written_ends_it() -> None:
+    plan = printf("%u\n", UINT32)
+    records = [record_of(plan.actions[0], struct.pack("<I", n)) for n in range(5)]
+    sends = list(zip(records, (0, DISCARDED, 0, BUSY, 0), strict=True))
+    assert both(plan, sends, "text")[1].data == b"0\n2\n"
+
+
+def test_a_record_in_two_parts() -> None:
+    plan = printf("%s\n", String(32))
+    sends = [(record_of(plan.actions[0], b"%d" % n * 3), 0) for n in range(4)]
+    for start in range(RING_BYTES - 160, RING_BYTES, 8):
+        slow, fast = both(plan, sends, "text", start)
+        assert fast.data == slow.data == b"000\n111\n222\n333\n"
+
+
+def test_text_that_fills_the_buffer_many_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nativering, "BUFFER", 0)
+    plan = printf("%s %300u\n", String(8), UINT32)
+    sends = [(record_of(plan.actions[0], b"x", struct.pack("<I", n)), 0) for n in range(300)]
+    slow, fast = both(plan, sends, "text")
+    assert fast.data == slow.data
+    assert (fast.slowly, len(fast.data)) == (0, 300 * 303)
+
+
+def test_lines_without_bound_are_left_to_python() -> None:
+    plan = printf(f"%{MOST_ROOM}u", UINT32)
+    assert build(lines_of(plan, REGISTRY, "text")) is None
+
+
+def test_the_room_of_records_is_given_back() -> None:
+    plan = printf("x")
+    sends = [(record_of(plan.actions[0]), 0)] * 100
+    with reader_of(sends, 0) as reader:
+        reader.make_lines(lambda seen: build(lines_of(plan, REGISTRY, "text")), lambda text: None)
+        assert reader.consume(lambda records: None) == 100
+        assert reader.consume(lambda records: None) == 0
+
+
+# ---------------------------------------------------------------- when it starts
+
+
+def test_it_is_compiled_when_that_pays_and_kept(tmp_path: Any) -> None:
+    cache, plan = ObjectCache(str(tmp_path / "cache")), printf("%d\n", INT32)
+    first = Accelerator(plan, REGISTRY, "text", cache)
+    assert first.code(COMPILING_PAYS - 1) is None
+    made = first.code(COMPILING_PAYS)
+    assert made is not None
+    again = Accelerator(plan, REGISTRY, "text", cache)
+    assert again.code(KNOWN_PAYS - 1) is None
+    assert again.code(KNOWN_PAYS) == made
+    assert Accelerator(plan, REGISTRY, "json", cache).code(KNOWN_PAYS) is None  # that is other code
+    assert Accelerator(printf("%u\n", INT32), REGISTRY, "text", cache).code(KNOWN_PAYS) is None
+    assert cache.clear() == 1
+
+
+def test_nothing_is_compiled_for_what_python_must_show() -> None:
+    accelerator = Accelerator(plan_of(("time", (), ("%H\n",))), REGISTRY, "text", None)
+    assert accelerator.code(COMPILING_PAYS) is None
+    assert accelerator.over
+
+
+def test_a_system_that_refuses_machine_code_is_served_by_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(nativering, "NativeReader", refused)
+    plan = printf("%u\n", UINT32)
+    sends = [(record_of(plan.actions[0], struct.pack("<I", 5)), 0)]
+    assert both(plan, sends, "text")[1] == Shown(b"5\n", 1)
+
+
+def test_the_code_stands_alone() -> None:
+    """A literal too long for instructions, a table of digits: all of it is data, and reading moves with it."""
+    plan = printf("a line that is longer than what instructions write %x %d\n", UINT32, INT64)
+    code = build(lines_of(plan, REGISTRY, "text"))
+    assert code is not None
+    assert b"longer than" in code.data
+    assert code.numbers == (0,)

@@ -121,7 +121,9 @@ def _elements(layout: Layout, offset: int, describe: Describe, config: Config) -
 
 
 def _members(layout: Layout, offset: int, describe: Describe, config: Config) -> Iterable[Pieces | None]:
-    return [None if p.bits else describe(p.layout, offset + p.offset, config) for p in layout.parts]
+    # values are told apart by name, and bit-fields have no place of their own
+    plain = len({p.name for p in layout.parts}) == len(layout.parts) or isinstance(layout.type, Tuple)
+    return [describe(p.layout, offset + p.offset, config) if plain and not p.bits else None for p in layout.parts]
 
 
 def _named(names: Iterable[str], values: Iterable[Pieces | None]) -> Iterable[Pieces | None]:
