@@ -13,7 +13,7 @@ BUFFER = 1 << 18  # bytes of text that are written at once, at least
 
 
 class Reading(ctypes.Structure):
-    """What the machine code is given, and gives back: `stop` is the end of the text, `count` how many records."""
+    """What the machine code is given, and gives back: `stop` is the end of the text, `records` how many there were."""
 
     _fields_ = [
         ("consumer", ctypes.c_void_p),
@@ -21,11 +21,11 @@ class Reading(ctypes.Structure):
         ("ring", ctypes.c_void_p),
         ("mask", ctypes.c_uint64),
         ("buffer", ctypes.c_void_p),
-        ("end", ctypes.c_uint64),
+        ("limit", ctypes.c_uint64),
         ("data", ctypes.c_void_p),
         ("scratch", ctypes.c_void_p),
         ("stop", ctypes.c_uint64),
-        ("count", ctypes.c_uint64),
+        ("records", ctypes.c_uint64),
     ]
 
 
@@ -65,7 +65,7 @@ class NativeReader:
         """The text of the next records and how many they are, up to one that Python must see or a full buffer."""
         reason = self._enter(self._argument)
         self.needs_python = reason not in (EMPTY, FULL)
-        return bytes(self._text[: self._state.stop - self._start]), self._state.count
+        return bytes(self._text[: self._state.stop - self._start]), self._state.records
 
 
 class _Buffer(ctypes.Structure):

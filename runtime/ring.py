@@ -33,8 +33,8 @@ _BATCH = 4096
 TICK_MS = 100
 # A reader that found so many records lets more gather: who is not waited for wakes nobody, which costs the traced
 # program more than the record itself. It waits for half of the time that it takes to fill the ring with as many
-# bytes a second as two CPUs can send, and not so long that somebody would see it.
-MANY, FASTEST, LONGEST = 100, 400e6, 0.025
+# bytes a second as we can show, and not so long that somebody would see it; the shortest wait is that of epoll.
+MANY, FASTEST, SHORTEST, LONGEST = 100, 400e6, 0.002, 0.025
 
 
 class Waiter:
@@ -136,10 +136,13 @@ class RingReader:
         return count
 
     def _gather(self) -> None:
-        """Let records come for a moment."""
+        """Let records come for a moment, unless many have come already or the ring is too small for that."""
+        seconds = min(self._size / FASTEST / 2, LONGEST)
+        if seconds < SHORTEST or self._words[0] - self._consumed[0] > self._size // 8:
+            return
         self._waiter.mind(self._fd, False)
         try:
-            self._waiter.wait(min(self._size / FASTEST / 2, LONGEST))
+            self._waiter.wait(seconds)
         finally:
             self._waiter.mind(self._fd, True)
 
@@ -224,6 +227,7 @@ class RingReader:
 
     def close(self) -> None:
         """Unmap the ring."""
+        self._native = self._make = None
         self._consumed.release()
         self._words.release()
         self._ours.close()

@@ -77,11 +77,10 @@ def text_pieces(layout: Layout, offset: int, config: Config) -> Pieces | None:
 
 
 def _composite(layout: Layout, offset: int, config: Config) -> Pieces | None:
-    match layout.type:
-        case Array():
-            return _row("[", ",", "]", _elements(layout, offset, text_pieces, config))
-        case Tuple():
-            return _row("(", ", ", ")", _members(layout, offset, text_pieces, config))
+    if isinstance(layout.type, Array):
+        return _row("[", ",", "]", _elements(layout, offset, text_pieces, config))
+    if isinstance(layout.type, Tuple):
+        return _row("(", ", ", ")", _members(layout, offset, text_pieces, config))
     if not layout.parts:
         return (Literal(b"{}"),)
     members = _members(layout, offset, text_pieces, config)
