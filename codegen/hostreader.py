@@ -13,6 +13,7 @@ import llvmlite.binding as llvm
 
 from pytrace.codegen.hostlines import ATTRIBUTES, Constants, LineWriter, most
 from pytrace.codegen.hosttext import HELPERS, LOOP
+from pytrace.codegen.objectfile import drop_code
 from pytrace.grammar.lines import HostCode, Piece
 
 SLACK = 64  # helpers write up to so many bytes too many
@@ -78,6 +79,8 @@ def _assemble(text: str) -> bytes:
         made = llvm.ObjectFileRef.from_data(target.emit_object(module))
     except RuntimeError as error:
         raise NoHostCodeError(str(error)) from error
+    finally:
+        drop_code()
     code = b""
     for section in made.sections():
         name = section.name()

@@ -123,11 +123,9 @@ class RingReader:
         `timeout_ms` 0 does not wait. As records may come unannounced, the ring is looked at every tick.
         Returns how many records there were.
         """
-        if self._many and timeout_ms > 0:
-            self._gather()
+        ready = timeout_ms <= 0 or (self._many and self._gather())
         count = self.consume(handler)
         deadline = time.monotonic_ns() + timeout_ms * 1_000_000
-        ready = timeout_ms <= 0
         while not count and not ready:
             left = (deadline - time.monotonic_ns()) / 1e9
             ready = self._waiter.wait(min(left, TICK_MS / 1000)) or left <= TICK_MS / 1000
@@ -135,14 +133,17 @@ class RingReader:
         self._many = count >= MANY
         return count
 
-    def _gather(self) -> None:
-        """Let records come for a moment, unless many have come already or the ring is too small for that."""
+    def _gather(self) -> bool:
+        """Let records come for a moment, unless many have come already or the ring is too small for that.
+
+        Whether something else ended the wait.
+        """
         seconds = min(self._size / FASTEST / 2, LONGEST)
         if seconds < SHORTEST or self._words[0] - self._consumed[0] > self._size // 8:
-            return
+            return False
         self._waiter.mind(self._fd, False)
         try:
-            self._waiter.wait(seconds)
+            return self._waiter.wait(seconds)
         finally:
             self._waiter.mind(self._fd, True)
 
