@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # a run of a program that is compiled already does without th
     from pytrace.grammar.diagnostics import Diagnostics
     from pytrace.grammar.emit import Emit, Slot, Value
     from pytrace.grammar.host import Host
+    from pytrace.grammar.lines import Line
     from pytrace.grammar.nodes import Call, Expr, Identifier, Map, MapElement
     from pytrace.grammar.plan import Action as ActionRecord
     from pytrace.grammar.plan import Attach
@@ -286,6 +287,10 @@ class Action(Function):
     def handle(self, action: ActionRecord, values: tuple[Any, ...], session: Session) -> Output | None:
         """Act on one record."""
         raise NotImplementedError(self.name)
+
+    def line(self, action: ActionRecord, config: Config) -> Line | None:
+        """What `handle` shows, for compiled code; None if that takes more than the record."""
+        return None
 
 
 class Aggregation(Function):

@@ -240,6 +240,17 @@ class Trace:
         yield from self._stack_notes()
         yield from self._loss_summary()
 
+    def finish_lines(self, form: str) -> None:
+        """Let what compiled code can show come as finished lines in a form, `text` or `json`, once that pays.
+
+        Such an output is of the kind `LINES`, and its `data` are the bytes of many lines.
+        """
+        from pytrace.native import Accelerator
+
+        cache = ObjectCache() if self.options.cache else None
+        accelerator = Accelerator(self.plan, REGISTRY, form, cache)
+        self.tracer.make_lines(accelerator.code, self.session.handle_lines)
+
     def _walk(self) -> Iterator[Output]:
         """What was sent before the iterator starts, then what it sends, in order and without loss."""
         for records in self.tracer.walk():

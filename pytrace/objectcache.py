@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING
 
 from pytrace import __version__
 from pytrace.grammar.data import replace
+from pytrace.grammar.lines import HOST_FORMAT, HostCode
 from pytrace.options import Options
 from pytrace.runtime.facts import Fact, MakeHost, digest_of, kernel_identity, stat_of
 
 if TYPE_CHECKING:
     from pytrace.compilation import Compilation
     from pytrace.grammar.host import Host
+    from pytrace.grammar.lines import Piece
 
 FOLDER_VARIABLE = "PYTRACE_CACHE_DIR"
 _SYSTEM_FOLDER = "/var/cache/pytrace"
@@ -72,6 +74,25 @@ class ObjectCache:
             self._store(path, recorder.facts(), made)
         return made
 
+    def host_code(self, lines: Mapping[int, tuple[Piece, ...]]) -> HostCode | None:
+        """The machine code of this machine for lines, by action, if it was kept."""
+        data = self._read(self._host_path(lines))
+        if data is None:
+            return None
+        try:
+            found = pickle.loads(data)
+        except Exception:  # cut off, or of classes that have changed since
+            return None
+        return found if isinstance(found, HostCode) else None
+
+    def keep_host_code(self, lines: Mapping[int, tuple[Piece, ...]], code: HostCode) -> None:
+        """Keep machine code for `host_code`."""
+        self._write(self._host_path(lines), pickle.dumps(code, pickle.HIGHEST_PROTOCOL))
+
+    def _host_path(self, lines: Mapping[int, tuple[Piece, ...]]) -> str:
+        parts = (_FORMAT, HOST_FORMAT, __version__, sys.version, os.uname().machine, sorted(lines.items()))
+        return os.path.join(self.folder, digest_of(parts).hex() + _SUFFIX)
+
     def clear(self) -> int:
         """Remove every entry; returns how many there were. Raises OSError."""
         paths = [entry.path for entry in self._entries()]
@@ -117,7 +138,9 @@ class ObjectCache:
 
     def _store(self, path: str, facts: tuple[Fact, ...], made: Compilation) -> None:
         """Keep an entry, whole or not at all. A cache that cannot be written is no reason to complain."""
-        data = pickle.dumps((facts, pickle.dumps(made, pickle.HIGHEST_PROTOCOL)), pickle.HIGHEST_PROTOCOL)
+        self._write(path, pickle.dumps((facts, pickle.dumps(made, pickle.HIGHEST_PROTOCOL)), pickle.HIGHEST_PROTOCOL))
+
+    def _write(self, path: str, data: bytes) -> None:
         if len(data) > MAX_BYTES // 4:
             return
         import tempfile  # only who writes pays for it

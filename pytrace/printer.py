@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import select
 from typing import TYPE_CHECKING, Any, Protocol
+
+from pytrace.grammar.jsontext import json_string
 
 if TYPE_CHECKING:
     from pytrace.grammar.spec import Output
@@ -48,6 +49,14 @@ class Stream:
         if self._mode == "none" or self._size >= FULL_BUFFER:
             self.flush()
 
+    def write_ready(self, data: bytes) -> None:
+        """Take many lines that are bytes already."""
+        if self._size + len(data) < FULL_BUFFER:
+            self.write(data.decode("utf-8", "surrogateescape"))
+            return
+        self.flush()
+        self._write(memoryview(data))
+
     def settle(self) -> None:
         """Nothing more is to come right now: write what must not wait."""
         if self._mode == "line" and self._whole:
@@ -58,6 +67,9 @@ class Stream:
         data = memoryview("".join(self._parts).encode("utf-8", "surrogateescape"))
         self._parts.clear()
         self._size, self._whole = 0, False
+        self._write(data)
+
+    def _write(self, data: memoryview) -> None:
         while data:
             try:
                 data = data[os.write(self._descriptor, data) :]
@@ -72,6 +84,10 @@ class Printer(Protocol):
 
     def show(self, output: Output) -> None:
         """Show one output. Raises `WriteError`, as all methods do."""
+        ...
+
+    def show_ready(self, lines: bytes) -> None:
+        """Show outputs that are in the printer's form already."""
         ...
 
     def settle(self) -> None:
@@ -103,6 +119,10 @@ class TextPrinter:
             self._out.write(output.text)
         elif output.kind not in self._hidden:
             self._say(output.text)
+
+    def show_ready(self, lines: bytes) -> None:
+        """See Printer."""
+        self._out.write_ready(lines)
 
     def _say(self, text: str) -> None:
         self._out.flush()  # on a terminal both streams are one: keep the order
@@ -141,6 +161,10 @@ class JsonPrinter:
         elif output.kind not in self._left_out:
             self._out.write(document(output))
 
+    def show_ready(self, lines: bytes) -> None:
+        """See Printer."""
+        self._out.write_ready(lines)
+
     def settle(self) -> None:
         """See Printer."""
         self._out.settle()
@@ -153,27 +177,39 @@ class JsonPrinter:
 # ---------------------------------------------------------------- JSON
 
 
+_DATA, _END = ', "data": ', "}\n"
+
+
+def _start(kind: str) -> str:
+    return f'{{"type": "{kind}"'
+
+
+def around(kind: str) -> tuple[str, str]:
+    """What stands before and behind the `data` of a document of this type that has no fields."""
+    return _start(kind) + _DATA, _END
+
+
 def document(output: Output) -> str:
     """The JSON document of an output with its newline; empty for a map with nothing to show."""
     fields = output.fields or {}
-    start = f'{{"type": "{output.kind}"' + "".join(f', "{name}": {to_json(v)}' for name, v in fields.items())
+    start = _start(output.kind) + "".join(f', "{name}": {to_json(v)}' for name, v in fields.items())
     if output.data is None and output.kind != "value":
         return f"{start}}}\n" if fields else ""
     shown = _tseries(output.data) if output.kind == "tseries" else to_json(output.data)
-    return f'{start}, "data": {shown}}}\n'
+    return f"{start}{_DATA}{shown}{_END}"
 
 
 def to_json(value: Any) -> str:
     """Plain data as JSON, spaced as the reference does: `", "` and `": "` in objects, `","` in arrays."""
     match value:
         case str():
-            return _string(value)
+            return json_string(value)
         case bool():
             return "true" if value else "false"
         case None:
             return "null"
         case dict():
-            return "{" + ", ".join([f"{_string(k)}: {to_json(v)}" for k, v in value.items()]) + "}"
+            return "{" + ", ".join([f"{json_string(k)}: {to_json(v)}" for k, v in value.items()]) + "}"
         case list() | tuple():
             return "[" + ",".join(map(to_json, value)) + "]"
         case _:
@@ -185,29 +221,14 @@ def _tseries(maps: dict[str, Any]) -> str:
 
     def buckets(value: Any) -> str:
         if isinstance(value, dict):
-            return "{" + ", ".join(f"{_string(k)}: {buckets(v)}" for k, v in value.items()) + "}"
+            return "{" + ", ".join(f"{json_string(k)}: {buckets(v)}" for k, v in value.items()) + "}"
         return "[" + ",".join(map(_tight, value)) + "]"
 
     return buckets(maps)
 
 
 def _tight(bucket: dict[str, Any]) -> str:
-    return "{" + ",".join(f"{_string(k)}:{to_json(v)}" for k, v in bucket.items()) + "}"
-
-
-_SPECIAL = r'["\\\x00-\x1f\ud800-\udfff]'
-_NAMED = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-
-
-def _escape(match: re.Match[str]) -> str:
-    char = match[0]
-    if char >= "\ud800":  # a byte that is not UTF-8 (surrogateescape)
-        return "\ufffd"
-    return _NAMED.get(char) or f"\\u{ord(char):04x}"
-
-
-def _string(text: str) -> str:
-    return f'"{re.sub(_SPECIAL, _escape, text)}"'
+    return "{" + ",".join(f"{json_string(k)}:{to_json(v)}" for k, v in bucket.items()) + "}"
 
 
 def make_printer(

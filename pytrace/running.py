@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from pytrace.arguments import Arguments, UsageError
+from pytrace.grammar.lines import LINES
 from pytrace.grammar.plan import SIGUSR1
 from pytrace.messages import COLOR_VARIABLE, FAILED, NOT_RUNNING, Messages, interrupted_quietly, report
 from pytrace.options import Options
@@ -125,6 +126,8 @@ class Run:
         self._show_stages()
         if not trace.plan.programs and not trace.options.mode:
             return self._nothing_to_run(trace)
+        if not trace.options.mode:
+            trace.finish_lines(arguments.format)
         printer = make_printer(arguments.format, output, arguments.buffering, arguments.quiet, arguments.warnings)
         return self._show(trace, printer)
 
@@ -180,7 +183,10 @@ class Run:
                 # an interrupt's exception may be lost in a callback from C
                 if self._interrupted or not self._attached(trace):
                     return False
-            printer.show(shown)
+            if shown.kind == LINES:
+                printer.show_ready(shown.data)
+            else:
+                printer.show(shown)
             if not trace.pending:
                 printer.settle()
         return True

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pytrace.grammar.layout import Decoder
+from pytrace.grammar.lines import LINES
 from pytrace.grammar.plan import Action, MapSpec, Plan
 from pytrace.grammar.spec import Action as ActionFeature
 from pytrace.grammar.spec import Output, Registry
@@ -49,6 +50,11 @@ class LiveSession:
                 output = feature.handle(action, decode(record), self)
                 if output is not None:
                     take(output)
+
+    def handle_lines(self, lines: bytes) -> None:
+        """Pass on what compiled code has made of records."""
+        if not self.exiting:
+            self.take(Output(LINES, "", lines))
 
     def discard(self) -> None:
         """Throw away what is still in the ring: events behind an `exit` are not shown."""

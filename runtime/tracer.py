@@ -34,7 +34,7 @@ from pytrace.runtime.links import Link, release_all, stop_all
 from pytrace.runtime.maps import Entry, LiveMap, Values
 from pytrace.runtime.misses import link_misses, program_misses
 from pytrace.runtime.process import Child, boot_time_ns, pid_namespace
-from pytrace.runtime.ring import Handler, RingReader, Waiter, ring_size
+from pytrace.runtime.ring import Handler, MakeCode, RingReader, TakeLines, Waiter, ring_size
 from pytrace.runtime.syscalls import raise_limits
 
 if TYPE_CHECKING:
@@ -217,6 +217,11 @@ class Tracer:
         count = self._ring.poll(timeout_ms, handler) if self._ring else 0
         # control records come here when the ring was full, so after what was in it
         return count + (self._control.consume(handler) if self._control else 0)
+
+    def make_lines(self, make: MakeCode, take: TakeLines) -> None:
+        """Let `poll` give what machine code can show to `take`, as lines: see `RingReader.make_lines`."""
+        if self._ring:
+            self._ring.make_lines(make, take)
 
     def walk(self) -> Iterator[list[bytes]]:
         """Read the iterators to their end: their records, in batches. Raises `WalkError`."""

@@ -86,6 +86,9 @@ class Played:
             raise self.refuses
         return self
 
+    def finish_lines(self, form: str) -> None:
+        """There is nothing to make lines of."""
+
     def outputs(self) -> Iterator[Output]:
         """Play the script."""
         for item in self.script:

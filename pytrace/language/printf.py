@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from pytrace.grammar.config import Config
 from pytrace.grammar.data import dataclass, replace
 from pytrace.grammar.layout import Layout
+from pytrace.grammar.lines import Byte, Number, Octets, Padded, Piece
 from pytrace.grammar.spec import REGISTRY, Services
 from pytrace.grammar.types import (
     Aggregate,
@@ -27,8 +29,10 @@ from pytrace.grammar.types import (
     String,
     Type,
     Void,
+    size_of,
 )
 from pytrace.language.gfp import gfp_text
+from pytrace.language.pieces import literal, merged, text_pieces
 from pytrace.language.text import Show, readable_bytes, shower
 
 _SPECIFIER = re.compile(
@@ -155,6 +159,65 @@ def _advice(conversion: str, kind: Type) -> tuple[str, ...]:
 
 def _castable(kind: Aggregate) -> bool:
     return REGISTRY.aggregation(kind).castable
+
+
+# ---------------------------------------------------------------- formatting by compiled code
+
+
+def pieces(
+    parsed: Format, layouts: Sequence[Layout], offsets: Sequence[int], config: Config
+) -> tuple[Piece, ...] | None:
+    """What `formatter` writes, for the record that the values lie in; None if that takes more than the record."""
+    values = iter(zip(parsed.specifiers, layouts, offsets, strict=True))
+    made: list[Piece] = []
+    for part in parsed.parts:
+        if isinstance(part, str):
+            made.append(literal(part))
+            continue
+        specifier, layout, offset = next(values)
+        found = _value_pieces(specifier, layout, offset, config)
+        if found is None:
+            return None
+        if specifier.width:
+            found = (Padded(found, specifier.width, specifier.left, b"0" if specifier.zero else b" "),)
+        made += found
+    return merged(tuple(made))
+
+
+def _value_pieces(specifier: Specifier, layout: Layout, offset: int, config: Config) -> tuple[Piece, ...] | None:
+    """What `_unpadded` writes."""
+    kind, conversion = layout.type, specifier.conversion
+    if conversion == "s":
+        return text_pieces(layout, offset, config)
+    if isinstance(kind, Buffer):
+        shown = Octets(offset, kind.size)
+        by = {"r": text_pieces(layout, offset, config), "rh": (replace(shown, between=b" "),)}
+        return by.get(conversion, (replace(shown, prefix=b"\\x"),))
+    truth = isinstance(kind, Bool)
+    if truth or isinstance(kind, Pointer):
+        size, signed = size_of(kind), False
+    elif isinstance(kind, (Int, EnumType)):
+        size, signed = kind.size, kind.signed
+    else:
+        return None
+    bits = BITS.get(specifier.length, 32)
+    number = Number(offset, size, signed, bits, upper=conversion == "X", truth=truth)
+    match conversion:
+        case "c":
+            return (Byte(offset, truth),)
+        case "p":
+            return (replace(number, bits=64, base=16, prefix=b"0x"),)
+        case "d" | "i":
+            return (replace(number, as_signed=True, plus=specifier.plus),)
+        case "u":
+            return (number,)
+        case "o":
+            return (replace(number, base=8, prefix=b"0" if specifier.alternate else b""),)
+        case "x" | "X":
+            prefix = f"0{conversion}".encode() if specifier.alternate else b""
+            return (replace(number, base=16, prefix=prefix),)
+        case _:
+            return None
 
 
 # ---------------------------------------------------------------- formatting

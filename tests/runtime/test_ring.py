@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from pytrace.grammar.plan import OnDemand, TracepointAttach
+from pytrace.runtime import ring as reader
 from pytrace.runtime.ring import closest_power_of_two, ring_size
 from pytrace.runtime.tracer import Tracer
 from tests.runtime.objects import Code, ring, send, tracer
@@ -100,6 +101,50 @@ class TestLiveRing:
             run.poll(0, fail)
         run.run_on_demand("begin")
         assert run.poll(0, lambda _: None) == 100
+
+
+@pytest.mark.root
+class TestGathering:
+    """After many records more may gather; each `begin` sends 100, as many as it takes for that."""
+
+    @pytest.fixture
+    def run(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracer]:
+        monkeypatch.setattr(reader, "FASTEST", 1)
+        monkeypatch.setattr(reader, "LONGEST", 0.3)
+        with tracer([ring()], [Code("send", "raw_tp", send([7, 0, 9], 100), BEGIN)], perf_rb_pages=64) as run:
+            run.load()
+            run.run_on_demand("begin")
+            assert run.poll(0, lambda _: None) == 100
+            yield run
+
+    def test_records_do_not_end_it(self, run: Tracer) -> None:
+        run.run_on_demand("begin")
+        before = time.monotonic()
+        assert run.poll(5000, lambda _: None) == 100
+        assert time.monotonic() - before > 0.28
+
+    def test_a_wake_ends_it_and_the_wait_for_records(self, run: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reader, "LONGEST", 60)
+        run.wake()
+        before = time.monotonic()
+        assert run.poll(60_000, lambda _: None) == 0
+        assert time.monotonic() - before < 30
+
+    def test_a_ring_that_fills_is_emptied_at_once(self, run: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reader, "LONGEST", 60)
+        for _ in range(11):  # of 3,200 bytes, in a ring of 256 kB
+            run.run_on_demand("begin")
+        before = time.monotonic()
+        assert run.poll(60_000, lambda _: None) == 1100
+        assert time.monotonic() - before < 30
+
+    def test_a_small_ring_is_not_left_alone(self, run: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reader, "SHORTEST", 61)
+        monkeypatch.setattr(reader, "LONGEST", 60)
+        run.run_on_demand("begin")
+        before = time.monotonic()
+        assert run.poll(60_000, lambda _: None) == 100
+        assert time.monotonic() - before < 30
 
 
 @pytest.mark.root

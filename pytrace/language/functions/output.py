@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from pytrace.grammar.config import Config
 from pytrace.grammar.diagnostics import Label, Severity
 from pytrace.grammar.emit import Emit, Slot, Value
+from pytrace.grammar.lines import Line
 from pytrace.grammar.nodes import Expr, Map
 from pytrace.grammar.plan import Action as ActionRecord
 from pytrace.grammar.source import Span
@@ -37,7 +39,8 @@ from pytrace.grammar.types import (
 )
 from pytrace.language import kernelprintf
 from pytrace.language.jsonvalue import clean, jsonable, python_value
-from pytrace.language.printf import Problem, formatter, parse, problem
+from pytrace.language.pieces import json_pieces, literal, quoted, text_pieces
+from pytrace.language.printf import Problem, formatter, parse, pieces, problem
 from pytrace.language.text import text as default_text
 
 MOST_VALUES = 127
@@ -136,6 +139,12 @@ class Printf(Formatted):
         text = self.format(action, values, session)
         shown = python_values(action, values, session.services) if session.values else ()
         return Output("printf", text, clean(text), shown, raw=len(action.params) > 1)
+
+    def line(self, action: ActionRecord, config: Config) -> Line | None:
+        found = pieces(parse(action.params[0]), action.fields, action.offsets, config)
+        if found is None or len(action.params) > 1:
+            return None
+        return Line("printf", found, quoted(found))
 
 
 class Located(Formatted):
@@ -260,6 +269,13 @@ class Print(Action):
             jsonable(layout, value, services),
             python_values(action, values, services),
         )
+
+    def line(self, action: ActionRecord, config: Config) -> Line | None:
+        if action.params:
+            return None
+        layout, offset = action.fields[0], action.offsets[0]
+        text, data = text_pieces(layout, offset, config), json_pieces(layout, offset, config)
+        return Line("value", (*text, literal("\n")), data) if text else None
 
 
 def _is_context(kind: Type) -> bool:
