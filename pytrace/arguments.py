@@ -167,8 +167,6 @@ def _in_mode(name: str, mode: str) -> Change:
     def change(arguments: Arguments, value: str) -> Arguments:
         if arguments.mode:
             raise UsageError(f"ERROR: USAGE: {name} conflicts with existing --mode")
-        if mode == "format":
-            raise UsageError(f"ERROR: {name if name != '--mode' else '--mode format'} is not supported yet")
         return replace(arguments, mode=mode)
 
     return change
@@ -226,6 +224,8 @@ OPTIONS = (
            _stages),
     Option(("--test",), "", "run the test probes, and nothing else but begin and end", _in_mode("--test", "test")),
     Option(("--bench",), "", "run the bench probes, and nothing else but begin and end", _in_mode("--bench", "bench")),
+    Option(("--fmt",), "", "show the program in the canonical layout, or with -o replace FILE by it",
+           _in_mode("--fmt", "format")),
     Option(("--mode",), "MODE", f"one of {', '.join(_MODES)};\ncodegen: only compile", _mode),
     Option(("--probe-filter",), "REGEX", "leave out probes whose names do not match; not begin, end, self",
            lambda a, v: replace(a, probe_filter=v)),
@@ -245,7 +245,6 @@ HIDDEN = (
     # The kernel counts who traces in the semaphores of all files and processes itself (ref_ctr_offset, Linux 4.20),
     # and pytrace needs links (5.15), so there is nothing left to write into a file.
     Option(("--usdt-file-activation",), "", "", _flag()),
-    Option(("--fmt",), "", "", _in_mode("--fmt", "format")),
     Option(("--aot",), "VALUE", "", _unsupported("--aot")),
 )  # fmt: skip
 

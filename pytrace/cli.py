@@ -52,6 +52,8 @@ def _dispatch(arguments: Arguments, messages: Messages) -> int:
     if arguments.file == CLEANUP and not os.path.exists(CLEANUP):
         return _cleanup(arguments, messages)
     text, name = read_program(arguments)
+    if arguments.mode == "format":
+        return _format(arguments, messages, text, name)
     from pytrace.running import Run
 
     return Run(arguments, messages).run(text, name)
@@ -118,6 +120,22 @@ def _info(messages: Messages) -> int:
         return _print(messages, [describe()])
     except Exception as error:
         return report(error, messages, verbose=False)
+
+
+def _format(arguments: Arguments, messages: Messages, text: str, name: str) -> int:
+    """`--fmt`: the program in the canonical layout, on standard output or in place of the file of `-o`."""
+    try:
+        from pytrace.formatting import formatted, replace_file
+
+        result = formatted(text, name)
+        if arguments.output is None:
+            return _print(messages, [result])
+        replace_file(arguments.output, result.encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise UsageError(f'ERROR: Failed to open output file: "{arguments.output}": {error.strerror}') from error
+    except Exception as error:
+        return report(error, messages, arguments.verbose)
+    return 0
 
 
 def _cleanup(arguments: Arguments, messages: Messages) -> int:

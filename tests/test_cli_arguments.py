@@ -12,7 +12,7 @@ import pytrace
 from pytrace.arguments import OPTIONS, STAGES, Arguments, UsageError, parse, usage
 
 UNSUPPORTED = [
-    "--fmt", "--aot",
+    "--aot",
 ]  # fmt: skip
 
 
@@ -101,7 +101,6 @@ def test_bytes_that_are_not_utf8_reach_the_program() -> None:
         ("--quiet=1", "ERROR: USAGE: option '--quiet' doesn't allow an argument"),
         ("-Z", "ERROR: USAGE: invalid option -- 'Z'"),
         ("--in", "ERROR: USAGE: option '--in' is ambiguous"),
-        ("--mode format", "ERROR: --mode format is not supported yet"),
         ("--test --bench", "ERROR: USAGE: --bench conflicts with existing --mode"),
         ("--mode test --mode bench", "ERROR: USAGE: --mode conflicts with existing --mode"),
         ("--bench --fmt", "ERROR: USAGE: --fmt conflicts with existing --mode"),
@@ -117,8 +116,9 @@ def test_refusals(words: str, text: str) -> None:
     assert refused(*words.split()).text == text
 
 
-@pytest.mark.tag("cli.mode", "cli.test", "cli.bench")
+@pytest.mark.tag("cli.mode", "cli.test", "cli.bench", "cli.fmt")
 def test_modes() -> None:
+    assert parse(["--fmt"]) == parse(["--mode", "format"])
     assert parse(["--test"]) == parse(["--mode", "test"])
     assert parse(["--bench"]) == parse(["--mode=bench"])
     assert parse(["--mode", "compiler-bench"]).mode == "compiler-bench"
