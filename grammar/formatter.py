@@ -11,6 +11,7 @@ than `WIDTH`, after commas and before `&&`, `||`, `?` and `:`, the outermost fir
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.diagnostics import Diagnostics
@@ -191,7 +192,7 @@ def _split(pieces: list[_Piece], width: int) -> list[list[_Piece]]:
     level = min(levels)
     starts = [0, *(i for i, piece in enumerate(pieces) if i and piece.level == level), len(pieces)]
     lines: list[list[_Piece]] = []
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in pairwise(starts):
         part = pieces[start:end]
         if lines and _width(lines[-1] + part) <= width - len(CONTINUED):
             lines[-1] += part

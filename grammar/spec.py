@@ -90,7 +90,8 @@ class Context:
     `warnings` and `helper_errors` say which mishaps programs report (`--no-warnings`, `-k`). `named` are the words
     `--name=value` for the program's own options, `options` those that it turns out to have: default and description.
     `mode` is that of the run (empty: trace), `probe_filter` the expression of `--probe-filter`. `single` holds attach
-    points that a program may have only once, with their places.
+    points that a program may have only once, with their places. `aot` says that the program is compiled for later runs,
+    so that the values of its options are not known.
     """
 
     host: Host
@@ -107,6 +108,7 @@ class Context:
     mode: str = ""
     probe_filter: re.Pattern[str] | None = None
     single: dict[str, Span] = field(default_factory=dict)
+    aot: bool = False
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from pytrace.options import Options
 
 if TYPE_CHECKING:
     from pytrace.grammar.host import Host
+    from pytrace.grammar.spec import Constant
 
 # The parser allows trees 300 levels deep, and a pass may take several calls for each level.
 RECURSION_LIMIT = 10_000
@@ -25,7 +26,8 @@ RECURSION_LIMIT = 10_000
 class Compilation:
     """A compiled program: what the runtime needs, the warnings, and for `-d` the text of each stage asked for.
 
-    `idle_modes` are the modes of a run in which probes that were left out would run.
+    `idle_modes` are the modes of a run in which probes that were left out would run. `options` are the program's own
+    options with their defaults and descriptions.
     """
 
     source: Source
@@ -34,6 +36,7 @@ class Compilation:
     warnings: tuple[Diagnostic, ...]
     stages: Mapping[str, str] = field(default_factory=dict)
     idle_modes: frozenset[str] = frozenset()
+    options: Mapping[str, tuple[Constant, str]] = field(default_factory=dict)
 
 
 def compile_text(
@@ -70,10 +73,14 @@ def compile_text(
     context = Context(
         host or live_host(options), config, diagnostics, options.parameters, options.pid,
         options.command is not None, options.unsafe, options.warnings, options.helper_errors, options.named,
-        mode=options.mode, probe_filter=compile_filter(options.probe_filter),
+        mode=options.mode, probe_filter=compile_filter(options.probe_filter), aot=options.aot,
     )  # fmt: skip
     typed = analyse.analyse(program, REGISTRY, context)
     check_options(context)
+    if options.aot:
+        from pytrace.aot import refuse_unportable
+
+        refuse_unportable(program, typed, diagnostics)
     lap("types")
     compiled = compile_program(typed, source, REGISTRY, context, bool(options.stages))
     lap("codegen")
@@ -88,7 +95,7 @@ def compile_text(
             "asm": compiled.assembly,
         }
     idle = frozenset(mode for t in typed.probes if t.left_out for mode in t.target.type.modes if mode)
-    return Compilation(source, compiled.plan, compiled.elf, tuple(diagnostics.warnings), stages, idle)
+    return Compilation(source, compiled.plan, compiled.elf, tuple(diagnostics.warnings), stages, idle, context.options)
 
 
 class FilterError(Exception):

@@ -1,11 +1,8 @@
-"""`--fmt`: show a program in the canonical layout, or replace a file by it (reference part 2, section 10.1)."""
+"""`--fmt`: a program in the canonical layout (reference part 2, section 10.1)."""
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
-from contextlib import suppress
 
 import pytrace.language  # noqa: F401  (features register themselves)
 from pytrace.compilation import RECURSION_LIMIT
@@ -18,40 +15,3 @@ def formatted(text: str, name: str) -> str:
     """A program in the canonical layout. Raises CompileError."""
     sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
     return format_program(Source(name, text), REGISTRY.builtin_words())
-
-
-def replace_file(path: str, data: bytes, mode: int | None = None) -> None:
-    """Write a file so that others see the old content or the new one, never a part. Raises OSError.
-
-    A file that was there keeps its permissions and owner, and a symbolic link stays one; `mode` is for a new file
-    (default: what the umask allows), and for an old one, too, if it is given. What is no regular file is written to.
-    """
-    import tempfile
-
-    path = os.path.realpath(os.fsencode(path)).decode("utf-8", "surrogateescape")
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        found = None
-    if found is not None and not stat.S_ISREG(found.st_mode):
-        with open(path, "wb") as file:
-            file.write(data)
-        return
-    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".pytrace-")
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            os.fchmod(descriptor, mode if mode is not None else stat.S_IMODE(found.st_mode) if found else _new_mode())
-            if found:
-                with suppress(PermissionError):
-                    os.fchown(descriptor, found.st_uid, found.st_gid)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _new_mode() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask

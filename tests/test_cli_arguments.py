@@ -11,10 +11,6 @@ import pytest
 import pytrace
 from pytrace.arguments import OPTIONS, STAGES, Arguments, UsageError, parse, usage
 
-UNSUPPORTED = [
-    "--aot",
-]  # fmt: skip
-
 
 def refused(*words: str) -> UsageError:
     """The error for words that are no good."""
@@ -109,7 +105,6 @@ def test_bytes_that_are_not_utf8_reach_the_program() -> None:
             "--no-feature kprobe_multi,x",
             "ERROR: USAGE: --no-feature can only have values 'kprobe_multi,kprobe_session,uprobe_multi'.",
         ),
-        *[(f"{option} x", f"ERROR: {option} is not supported yet") for option in UNSUPPORTED],
     ],
 )
 def test_refusals(words: str, text: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytrace import cli
-from pytrace.formatting import replace_file
+from pytrace.files import replace_file
 
 pytestmark = pytest.mark.tag("cli.fmt")
 LAYOUT = "begin\n{\n  exit()\n}\n"
