@@ -91,7 +91,7 @@ class Context:
     `--name=value` for the program's own options, `options` those that it turns out to have: default and description.
     `mode` is that of the run (empty: trace), `probe_filter` the expression of `--probe-filter`. `single` holds attach
     points that a program may have only once, with their places. `aot` says that the program is compiled for later runs,
-    so that the values of its options are not known.
+    so that the values of its options are not known. `timestamps` is a map whose value is read instead of all clocks.
     """
 
     host: Host
@@ -109,6 +109,7 @@ class Context:
     probe_filter: re.Pattern[str] | None = None
     single: dict[str, Span] = field(default_factory=dict)
     aot: bool = False
+    timestamps: str = ""
 
 
 @dataclass(slots=True)
