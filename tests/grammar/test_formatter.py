@@ -154,7 +154,9 @@ begin // third
 
 def test_long_lines() -> None:
     arguments = ", ".join(f"args.member_{i}" for i in range(20))
-    result = check(f'begin {{ printf("a long format\\n", {arguments}); $x = f(1, g({arguments})) && {arguments[:11]} }}')
+    result = check(
+        f'begin {{ printf("a long format\\n", {arguments}); $x = f(1, g({arguments})) && {arguments[:11]} }}'
+    )
     assert max(map(len, result.splitlines())) <= WIDTH
     assert (
         result.splitlines()[2]
@@ -179,7 +181,19 @@ def test_examples_of_features() -> None:
 
 
 GAPS = st.sampled_from(
-    [" ", "\n", "\n\n\n", "\t", " /* a */ ", "/* b\n   c */", " // d\n", "\n// e\n", "\n/* f\n * g */\n", "\n/* h */ ", " /**/\n"]
+    [
+        " ",
+        "\n",
+        "\n\n\n",
+        "\t",
+        " /* a */ ",
+        "/* b\n   c */",
+        " // d\n",
+        "\n// e\n",
+        "\n/* f\n * g */\n",
+        "\n/* h */ ",
+        " /**/\n",
+    ]
 )
 
 
