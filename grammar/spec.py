@@ -37,7 +37,7 @@ class Param:
     `stack`, `struct`, `any`; empty: anything that has a value), or `map` (a map without key), `key` (of the map
     before it), `word` (a bare identifier), `variable` (a scratch variable that gets the map's value), `type`
     (`typeof(…)`) or `member` (`a.b`, of the type before it). `literal` wants a compile-time constant; `rest` takes
-    any number of arguments.
+    any number of arguments. `words` are words that mean something here whatever else they may be the names of.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Param:
     literal: bool = False
     optional: bool = False
     rest: bool = False
+    words: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         kind = "|".join(self.kinds)

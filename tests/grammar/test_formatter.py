@@ -19,7 +19,7 @@ from tests.grammar.test_fuzz_parser import BLOCKS, EXPRESSIONS
 
 pytestmark = pytest.mark.tag("cli.fmt")
 EXAMPLES = Path(__file__).parents[2] / "examples"
-quick = settings(deadline=None, max_examples=250, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 
 COMMENT = re.compile(r"//[^\n]*|/\*(?s:.*?)(?:\*/|\Z)")
 
