@@ -178,6 +178,8 @@ def _places(program: nodes.Program) -> tuple[frozenset[int], frozenset[int]]:
                     ends.add(statement.body.span.end)
                 case nodes.ExprStatement(value=nodes.If() | nodes.Block()):
                     ends.add(_last_block(statement.value).span.end)
+                case _:
+                    pass
         last = block.statements[-1] if block.statements and not block.value else None
         is_step = isinstance(last, nodes.ExprStatement) and isinstance(last.value, nodes.IncDec)
         if isinstance(last, _OPEN_ENDED) or is_step:

@@ -34,10 +34,12 @@ def describe(host: Host | None = None) -> str:
         "System": [f"  OS: {name.sysname} {name.release} {name.version}", f"  Arch: {name.machine}"],
         "Build": [f"  version: v{__version__}", f"  LLVM: {_version('llvmlite')}", *_parts()],
         "Kernel helpers": _table((h, host.has(_HELPER_NAMES.get(h, h))) for h in _HELPERS),
-        "Kernel features": _rows([
-            f"Instruction limit: {_INSTRUCTIONS[host.has('large_programs')]}",
-            *(f"{shown}: {_word(host.has(asked))}" for shown, asked in _KERNEL.items()),
-        ]),
+        "Kernel features": _rows(
+            [
+                f"Instruction limit: {_INSTRUCTIONS[host.has('large_programs')]}",
+                *(f"{shown}: {_word(host.has(asked))}" for shown, asked in _KERNEL.items()),
+            ]
+        ),
         "Probe types": _table((p, host.has(p)) for p in (*_PROBES, *_MORE_PROBES)),
     }
     return "\n".join(f"{title}\n" + "".join(f"{line}\n" for line in lines) for title, lines in blocks.items())
