@@ -35,6 +35,7 @@ from pytrace.grammar.nodes import (
     Program,
     walk,
 )
+from pytrace.grammar.source import Span
 from pytrace.grammar.types import Array, Pointer, Struct, Type
 from pytrace.grammar.typing import TypedProbe, TypedProgram
 from pytrace.options import Options
@@ -56,20 +57,27 @@ def bundle(text: str, name: str, options: Options) -> tuple[bytes, tuple[Diagnos
 # ---------------------------------------------------------------- what cannot be kept
 
 
-def refuse_unportable(program: Program, typed: TypedProgram, diagnostics: Diagnostics) -> None:
-    """Refuse what means something else in a later run. Raises CompileError."""
-    found: dict[Node, str] = {}
+def refuse_parameters(program: Program, diagnostics: Diagnostics) -> None:
+    """Refuse positional parameters, which also decide what is attached to. Raises CompileError."""
     for node in walk(program):
-        if isinstance(node, AttachText) and _POSITIONAL.search(node.text):
-            found[node] = "positional parameters"
-    for probe in typed.probes:
-        for node in walk(probe.probe):
-            if what := _unportable(node, probe):
-                found.setdefault(node, what)
-    for place, what in dict.fromkeys((node.span, what) for node, what in found.items()):
-        hint = "Run the program without --aot."
-        diagnostics.error("err.feature", f"AOT does not yet support {what}", place, hints=(hint,))
+        named = isinstance(node, AttachText) and _POSITIONAL.search(node.text)
+        if named or isinstance(node, Positional | PositionalCount):
+            _refuse("positional parameters", node.span, diagnostics)
     diagnostics.raise_errors()
+
+
+def refuse_unportable(typed: TypedProgram, diagnostics: Diagnostics) -> None:
+    """Refuse what means something else in a later run. Raises CompileError."""
+    found = ((node, probe) for probe in typed.probes for node in walk(probe.probe))
+    places = dict.fromkeys((node.span, what) for node, probe in found if (what := _unportable(node, probe)))
+    for span, what in places:  # of a block with several attach points, each once
+        _refuse(what, span, diagnostics)
+    diagnostics.raise_errors()
+
+
+def _refuse(what: str, span: Span, diagnostics: Diagnostics) -> None:
+    hint = "Run the program without --aot."
+    diagnostics.error("err.feature", f"AOT does not yet support {what}", span, hints=(hint,))
 
 
 def _unportable(node: Node, probe: TypedProbe) -> str:
@@ -79,8 +87,6 @@ def _unportable(node: Node, probe: TypedProbe) -> str:
             return f"{name}()"
         case Call(name="curtask") | Identifier(name="curtask"):
             return "curtask"
-        case Positional() | PositionalCount():
-            return "positional parameters"
         case Cast() if _is_struct(probe.types.get(node)):
             return "struct casts"
         case _:

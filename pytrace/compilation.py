@@ -70,6 +70,10 @@ def compile_text(
 
         stages["ast"] = print_program(program)
     environment = {**os.environ, **dict(options.environment)}
+    if options.aot:
+        from pytrace.aot import refuse_parameters
+
+        refuse_parameters(program, diagnostics)
     config = effective_config(program.config, environment, diagnostics)
     context = Context(
         host or live_host(options), config, diagnostics, options.parameters, options.pid,
@@ -84,7 +88,7 @@ def compile_text(
     if options.aot:
         from pytrace.aot import refuse_unportable
 
-        refuse_unportable(program, typed, diagnostics)
+        refuse_unportable(typed, diagnostics)
     lap("types")
     compiled = compile_program(typed, source, REGISTRY, context, bool(options.stages))
     lap("codegen")
