@@ -187,7 +187,7 @@ GAPS = st.sampled_from(
         "\n\n\n",
         "\t",
         " /* a */ ",
-        "/* b\n   c */",
+        " /* b\n   c */",
         " // d\n",
         "\n// e\n",
         "\n/* f\n * g */\n",
