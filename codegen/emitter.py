@@ -440,6 +440,16 @@ class Emitter:
     def _fetch(self, slot: Slot, result: Any) -> None:
         self.builder.store(self.load(slot, 0, UINT64).raw, result)
 
+    def option(self, offset: int, size: int, total: int) -> Slot:
+        """See Emit."""
+        slot = self.scratch(size)
+        entry = self.frame.call_pointer("map_lookup_elem", self.maps.option_data(total), self.frame.zero_key())
+        self.when(
+            self.not_null(entry),
+            lambda: self.frame.copy_bytes(slot.raw, self.frame.offset(entry, offset), size),
+        )
+        return slot
+
     def current_process(self) -> Value:
         """The current process id as the tracer's own PID namespace knows it."""
         namespace = self.compile_context.host.pid_namespace()

@@ -8,7 +8,7 @@ from llvmlite import ir
 
 from pytrace.codegen.debuginfo import DebugInfo
 from pytrace.grammar.layout import Layout, layout_of
-from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, GUARD, LOST, REFUSED, RING, TABLES, MapSpec, PlanBuilder
+from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, GUARD, LOST, OPTIONS, REFUSED, RING, TABLES, MapSpec, PlanBuilder
 from pytrace.grammar.spec import Registry
 from pytrace.grammar.types import INT64, UINT32, UINT64, Aggregate, Type, round_up, size_of
 from pytrace.grammar.typing import MapInfo, TypedProgram
@@ -110,6 +110,10 @@ class MapTable:
     def global_data(self) -> Any:
         """The words that the runtime fills in; more than enough room for all of them."""
         return self._internal(GLOBAL_DATA, "array", 4, 128, 1)
+
+    def option_data(self, size: int) -> Any:
+        """The values of the program's own options."""
+        return self._internal(OPTIONS, "array", 4, size, 1)
 
     def constant(self, data: bytes) -> Any:
         """Read-only bytes, which libbpf puts into a map of their own."""

@@ -172,7 +172,7 @@ class CallChecker(OperatorChecker):
             info = self.map_info(argument)
             self.need_map(argument)
             return info.value
-        if isinstance(argument, Identifier) and "word" in kinds and not self._is_value(argument):
+        if isinstance(argument, Identifier) and self._is_word(argument, parameter):
             return NONE
         if "key" in kinds and isinstance(arguments[index - 1], Map):
             name = cast("Map", arguments[index - 1])
@@ -204,6 +204,13 @@ class CallChecker(OperatorChecker):
         offset = OffsetOf(member.span, owner.operand, (node.name, *path))
         kind = self.infer(offset)
         return self.set(member, kind, self.constant(offset))
+
+    def _is_word(self, node: Identifier, parameter: Param | None) -> bool:
+        """Whether an argument is a word of the function's, not a value."""
+        if parameter is None or "word" not in parameter.kinds:
+            return False
+        # looking for an enumerator takes time
+        return node.name in parameter.words or not self._is_value(node)
 
     def _is_value(self, node: Identifier) -> bool:
         return self.source.enumerator(node.name) is not None and node.name not in self.registry.functions

@@ -261,6 +261,10 @@ class ExpressionChecker(CallChecker):
         kind = self.member_type(key, "Value '{}' cannot be used as a map key.")
         if kind == NONE:
             return
+        if holds_context(kind):
+            hints = ("It is at another place at every hit. Use a member of it, or a builtin.",)
+            self.error("err.type.ctxkey", "The context cannot be (part of) a map key", key, hints=hints)
+            return
         merged = promote(copied(info.key), copied(kind))
         if merged is None:
             self.error(
@@ -549,3 +553,14 @@ def truncate(value: int, size: int, signed: bool) -> int:
     """A number cut to `size` bytes."""
     value &= (1 << (size * 8)) - 1
     return value - (1 << (size * 8)) if signed and value >> (size * 8 - 1) else value
+
+
+def holds_context(kind: Type) -> bool:
+    """Whether a type is that of `ctx`, or has it among its members."""
+    match kind:
+        case Pointer(Struct(), Space.DIRECT):
+            return True
+        case Tuple() | Record():
+            return any(map(holds_context, kind.items))
+        case _:
+            return False

@@ -204,6 +204,10 @@ class Emit(Protocol):
         """A word of global data that the runtime fills in (see `plan.GLOBALS`)."""
         ...
 
+    def option(self, offset: int, size: int, total: int) -> Slot:
+        """A copy of part of the values of the program's own options (`total` bytes), which the runtime fills in."""
+        ...
+
     # ---- maps
     def lookup(self, map: str, key: Expr | None) -> Value:
         """The address of an element's value, or null; `map` is a user map's name without `@`."""

@@ -175,6 +175,10 @@ class Host(TypeSource, Protocol):
         """A file or folder, None if there is none. Raises `HostError` if it cannot be read."""
         ...
 
+    def notes(self) -> Sequence[str]:
+        """What is wrong with the files that the environment names for types (`BPFTRACE_BTF`), for warnings."""
+        ...
+
     def kernel_function(self, name: str, module: str = "") -> bool:
         """Whether a function can be probed; only this one is looked up."""
         ...

@@ -317,6 +317,7 @@ GLOBALS = {
 RING = "events"
 CONTROL = "control"  # ring buffer of control records (exit, clear, …) that found the other one full
 GLOBAL_DATA = "globals"
+OPTIONS = "options"  # array with one entry: the values of the program's own options, if only a run knows them
 LOST = "lost"  # per-CPU array: [0] records that found the ring buffer full
 REFUSED = "refused"  # per-CPU array: updates refused because the map was full, by map number
 # per-CPU array: [0] is 1 while a program runs on the CPU, [1 + N] how often program N found it so and left

@@ -42,7 +42,7 @@ class Param:
     `stack`, `struct`, `any`; empty: anything that has a value), or `map` (a map without key), `key` (of the map
     before it), `word` (a bare identifier), `variable` (a scratch variable that gets the map's value), `type`
     (`typeof(…)`) or `member` (`a.b`, of the type before it). `literal` wants a compile-time constant; `rest` takes
-    any number of arguments.
+    any number of arguments. `words` are words that mean something here whatever else they may be the names of.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Param:
     literal: bool = False
     optional: bool = False
     rest: bool = False
+    words: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         kind = "|".join(self.kinds)
@@ -95,7 +96,8 @@ class Context:
     `warnings` and `helper_errors` say which mishaps programs report (`--no-warnings`, `-k`). `named` are the words
     `--name=value` for the program's own options, `options` those that it turns out to have: default and description.
     `mode` is that of the run (empty: trace), `probe_filter` the expression of `--probe-filter`. `single` holds attach
-    points that a program may have only once, with their places.
+    points that a program may have only once, with their places. `aot` says that the program is compiled for later runs,
+    so that the values of its options are not known. `timestamps` is a map whose value is read instead of all clocks.
     """
 
     host: Host
@@ -112,6 +114,8 @@ class Context:
     mode: str = ""
     probe_filter: re.Pattern[str] | None = None
     single: dict[str, Span] = field(default_factory=dict)
+    aot: bool = False
+    timestamps: str = ""
 
 
 @dataclass(slots=True)

@@ -69,8 +69,11 @@ def trace(
 class Trace:
     """One run of a program. Use it as a context manager, and take its `outputs` once."""
 
-    def __init__(self, text: str, name: str = "stdin", options: Options | None = None) -> None:
+    def __init__(
+        self, text: str, name: str = "stdin", options: Options | None = None, compiled: Compilation | None = None
+    ) -> None:
         self.options = options or Options()
+        self._compiled = compiled
         self._text, self._name = text, name
         self._queue: deque[Output] = deque()
         self._stopped = False
@@ -91,7 +94,7 @@ class Trace:
         check_privileges()
         check_lockdown()
         text, name, options = self._text, self._name, self.options
-        self.compilation = ObjectCache().compilation(
+        self.compilation = self._compiled or ObjectCache().compilation(
             text, name, options, lambda: live_host(options), lambda host: compile_text(text, name, options, host)
         )
         try:
@@ -124,8 +127,17 @@ class Trace:
         )  # fmt: skip
         self.session = LiveSession(self.plan, self.tracer, REGISTRY, self._queue.append, options.values)
         self.tracer.load()
+        if self._compiled:
+            self._set_options(self._compiled)
         self.session.services.watch(options.pid)
         self.tracer.also_wake(self.session.services.descriptors)
+
+    def _set_options(self, compiled: Compilation) -> None:
+        """Fill in the program's own options, if it was compiled without knowing their values."""
+        from pytrace.language.functions.options import option_data
+
+        max_strlen = self.plan.config.max_strlen
+        self.tracer.write_options(option_data(self.options.named, compiled.options, max_strlen))
 
     def _unwound(self) -> tuple[int, ...]:
         """The processes whose stacks are followed by unwind tables."""

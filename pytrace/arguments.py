@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pytrace.grammar.data import dataclass, field, replace
 
@@ -60,6 +60,7 @@ class Arguments:
     without: frozenset[str] = frozenset()
     emit_elf: str | None = None
     emit_llvm: str | None = None
+    aot: str | None = None
     traceable: str = ""
 
     @property
@@ -88,13 +89,6 @@ class Option:
 
 def _flag(**changes: object) -> Change:
     return lambda arguments, _: replace(arguments, **changes)  # type: ignore[arg-type]
-
-
-def _unsupported(name: str) -> Change:
-    def refuse(arguments: Arguments, value: str) -> Arguments:
-        raise UsageError(f"ERROR: {name} is not supported yet")
-
-    return refuse
 
 
 def _pid(arguments: Arguments, value: str) -> Arguments:
@@ -167,8 +161,6 @@ def _in_mode(name: str, mode: str) -> Change:
     def change(arguments: Arguments, value: str) -> Arguments:
         if arguments.mode:
             raise UsageError(f"ERROR: USAGE: {name} conflicts with existing --mode")
-        if mode == "format":
-            raise UsageError(f"ERROR: {name if name != '--mode' else '--mode format'} is not supported yet")
         return replace(arguments, mode=mode)
 
     return change
@@ -226,6 +218,8 @@ OPTIONS = (
            _stages),
     Option(("--test",), "", "run the test probes, and nothing else but begin and end", _in_mode("--test", "test")),
     Option(("--bench",), "", "run the bench probes, and nothing else but begin and end", _in_mode("--bench", "bench")),
+    Option(("--fmt",), "", "show the program in the canonical layout, or with -o replace FILE by it",
+           _in_mode("--fmt", "format")),
     Option(("--mode",), "MODE", f"one of {', '.join(_MODES)};\ncodegen: only compile", _mode),
     Option(("--probe-filter",), "REGEX", "leave out probes whose names do not match; not begin, end, self",
            lambda a, v: replace(a, probe_filter=v)),
@@ -233,6 +227,8 @@ OPTIONS = (
     Option(("--emit-elf",), "FILE", "write the BPF object to FILE", lambda a, v: replace(a, emit_elf=v)),
     Option(("--emit-llvm",), "FILE", "write LLVM's code to FILE.original.ll and FILE.optimized.ll",
            lambda a, v: replace(a, emit_llvm=v)),
+    Option(("--aot",), "FILE", "write an executable that runs the program without compiling it, on this kernel",
+           lambda a, v: replace(a, aot=v)),
     Option(("--info",), "", "what this kernel and this pytrace can do", _flag(info=True)),
     Option(("-h", "--help"), "", "show this; with a NAME of the language, what that is", _flag(help=True)),
     Option(("-V", "--version"), "", "show the version", _flag(version=True)),
@@ -245,16 +241,14 @@ HIDDEN = (
     # The kernel counts who traces in the semaphores of all files and processes itself (ref_ctr_offset, Linux 4.20),
     # and pytrace needs links (5.15), so there is nothing left to write into a file.
     Option(("--usdt-file-activation",), "", "", _flag()),
-    Option(("--fmt",), "", "", _in_mode("--fmt", "format")),
-    Option(("--aot",), "VALUE", "", _unsupported("--aot")),
 )  # fmt: skip
 
 _BY_NAME = {name: option for option in (*OPTIONS, *HIDDEN) for name in option.names}
 
 
-def parse(argv: Sequence[str]) -> Arguments:
-    """The meaning of the words behind the program's name. Raises `UsageError`."""
-    arguments, words, rest = _read(list(argv))
+def parse(argv: Sequence[str], known: Mapping[str, Option] = _BY_NAME) -> Arguments:
+    """The meaning of the words behind the program's name; `known` are the options there are. Raises `UsageError`."""
+    arguments, words, rest = _read(list(argv), known)
     rest = [_utf8(word) for word in rest]
     named = tuple(word for word in rest if word.startswith("--"))
     words += [word for word in rest if not word.startswith("--")]
@@ -269,11 +263,24 @@ def _check(arguments: Arguments) -> None:
     """What does not go together."""
     if arguments.helper_errors and not arguments.warnings:
         raise UsageError("ERROR: USAGE: -k, --warnings conflicts with --no-warnings")
+    if arguments.aot is not None:
+        _check_aot(arguments)
     if arguments.pid is not None and arguments.command is not None:
         raise UsageError("ERROR: USAGE: Cannot use both -c and -p.", usage=True)
 
 
-def _read(argv: list[str]) -> tuple[Arguments, list[str], list[str]]:
+def _check_aot(arguments: Arguments) -> None:
+    """What an executable cannot have: it is for later runs, and other processes."""
+    refused = {
+        "-k": arguments.helper_errors, "-p": arguments.pid is not None, "-c": arguments.command is not None,
+        "--dwarf-pid": bool(arguments.dwarf_pids), "--mode": bool(arguments.mode),
+    }  # fmt: skip
+    for name, given in refused.items():
+        if given:
+            raise UsageError(f"ERROR: Cannot use {name} with --aot")
+
+
+def _read(argv: list[str], known: Mapping[str, Option]) -> tuple[Arguments, list[str], list[str]]:
     """What the options say, the positional words, and the words behind `--`."""
     arguments, words = Arguments(), list[str]()
     while argv:
@@ -282,23 +289,23 @@ def _read(argv: list[str]) -> tuple[Arguments, list[str], list[str]]:
             return arguments, words, argv
         if word.startswith("--"):
             name, equals, value = word.partition("=")
-            option = _long(name)
+            option = _long(name, known)
             if equals and not option.argument:
                 raise UsageError(f"ERROR: USAGE: option '{option.names[-1]}' doesn't allow an argument")
             arguments = _apply(arguments, option, name, value if equals else None, argv)
         elif word.startswith("-") and word != "-":
-            arguments = _short(arguments, word, argv)
+            arguments = _short(arguments, word, argv, known)
         else:
             words.append(_utf8(word))
     return arguments, words, []
 
 
-def _short(arguments: Arguments, word: str, argv: list[str]) -> Arguments:
+def _short(arguments: Arguments, word: str, argv: list[str], known: Mapping[str, Option]) -> Arguments:
     """One word of short options: `-v`, `-lv`, `-p12`."""
     letters = word[1:]
     while letters:
         name, letters = f"-{letters[0]}", letters[1:]
-        option = _BY_NAME.get(name)
+        option = known.get(name)
         if option is None:
             raise UsageError(f"ERROR: USAGE: invalid option -- '{name[1:]}'", hint=_TRY_HELP)
         if option.argument:
@@ -318,18 +325,18 @@ def _apply(arguments: Arguments, option: Option, name: str, value: str | None, a
     return option.change(arguments, _utf8(value))
 
 
-def _long(name: str) -> Option:
+def _long(name: str, known: Mapping[str, Option]) -> Option:
     """The option of that name, or the only one that starts so."""
-    if name in _BY_NAME:
-        return _BY_NAME[name]
-    found = {id(option): option for word, option in _BY_NAME.items() if word.startswith(name)}
+    if name in known:
+        return known[name]
+    found = {id(option): option for word, option in known.items() if word.startswith(name)}
     if len(found) == 1:
         return next(iter(found.values()))
     if found:
         raise UsageError(f"ERROR: USAGE: option '{name}' is ambiguous", hint=_TRY_HELP)
     from pytrace.grammar.diagnostics import nearest
 
-    near = nearest(name, (word for word in _BY_NAME if word.startswith("--")), 1)
+    near = nearest(name, (word for word in known if word.startswith("--")), 1)
     hint = f"Did you mean {near[0]}?" if near else _TRY_HELP
     raise UsageError(f"ERROR: USAGE: unrecognized option '{name}'", hint=hint)
 
@@ -342,15 +349,26 @@ def _utf8(word: str) -> str:
     return os.fsencode(word).decode("utf-8", "surrogateescape")
 
 
+def chosen(*names: str) -> dict[str, Option]:
+    """Some of the options, by all their names."""
+    options = [_BY_NAME[name] for name in names]
+    return {name: option for option in options for name in option.names}
+
+
 def usage() -> str:
     """The text of `--help`."""
+    return _USAGE.format(options=described(OPTIONS))
+
+
+def described(options: Iterable[Option]) -> str:
+    """The lines of the usage about some options."""
     lines = []
-    for option in OPTIONS:
+    for option in options:
         shown = f"{', '.join(option.names)} {option.argument}".rstrip()
         first, *more = option.help.split("\n")
         lines.append(f"    {shown:<22} {first}\n")
         lines += [f"{'':26} {line}\n" for line in more]
-    return _USAGE.format(options="".join(lines))
+    return "".join(lines)
 
 
 _USAGE = """\

@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NoReturn
 
@@ -27,14 +27,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(parse(words), messages) if words else _show_usage(messages)
     except UsageError as error:
-        messages.write(f"{error.text}\n")
-        if error.hint:
-            messages.hint(error.hint)
-        if error.usage:
-            messages.write(usage())
-        return FAILED
+        return show_refusal(error, messages)
     except KeyboardInterrupt:
         return NOT_RUNNING
+
+
+def show_refusal(error: UsageError, messages: Messages) -> int:
+    """Say why the words of the command line are no good; the exit status."""
+    messages.write(f"{error.text}\n")
+    if error.hint:
+        messages.hint(error.hint)
+    if error.usage:
+        messages.write(usage())
+    return FAILED
 
 
 def _show_usage(messages: Messages) -> int:
@@ -44,9 +49,9 @@ def _show_usage(messages: Messages) -> int:
 
 def _dispatch(arguments: Arguments, messages: Messages) -> int:
     if arguments.help:
-        return _print(messages, [_help_text(arguments)])
+        return print_lines(messages, [_help_text(arguments)])
     if arguments.version:
-        return _print(messages, [f"pytrace v{__version__}\n"])
+        return print_lines(messages, [f"pytrace v{__version__}\n"])
     if arguments.info:
         return _info(messages)
     if arguments.list:
@@ -56,6 +61,10 @@ def _dispatch(arguments: Arguments, messages: Messages) -> int:
     if arguments.file == CACHE and not os.path.exists(CACHE):
         return _cache(arguments, messages)
     text, name = read_program(arguments)
+    if arguments.mode == "format":
+        return _format(arguments, messages, text, name)
+    if arguments.aot is not None:
+        return _aot(arguments, messages, text, name)
     from pytrace.running import Run
 
     return Run(arguments, messages).run(text, name)
@@ -97,7 +106,7 @@ def read_program(arguments: Arguments) -> tuple[str, str]:
 # ---------------------------------------------------------------- the small commands
 
 
-def _print(messages: Messages, lines: Iterable[str]) -> int:
+def print_lines(messages: Messages, lines: Iterable[str]) -> int:
     """Lines on standard output; a reader that goes away ends it quietly."""
     from pytrace.printer import STDOUT, Stream, WriteError
 
@@ -119,7 +128,7 @@ def _info(messages: Messages) -> int:
         from pytrace.runtime.privileges import check_privileges
 
         check_privileges()
-        return _print(messages, [describe()])
+        return print_lines(messages, [describe()])
     except Exception as error:
         return report(error, messages, verbose=False)
 
@@ -136,7 +145,43 @@ def _cache(arguments: Arguments, messages: Messages) -> int:
     except OSError as error:
         messages.error(f"{cache.folder}: {error.strerror}")
         return FAILED
-    return _print(messages, [f"Removed {count} compiled programs from {cache.folder}\n"])
+    return print_lines(messages, [f"Removed {count} compiled programs from {cache.folder}\n"])
+
+
+def _format(arguments: Arguments, messages: Messages, text: str, name: str) -> int:
+    """`--fmt`: the program in the canonical layout, on standard output or in place of the file of `-o`."""
+    try:
+        from pytrace.files import replace_file
+        from pytrace.formatting import formatted
+
+        result = formatted(text, name)
+        if arguments.output is None:
+            return print_lines(messages, [result])
+        replace_file(arguments.output, result.encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise UsageError(f'ERROR: Failed to open output file: "{arguments.output}": {error.strerror}') from error
+    except Exception as error:
+        return report(error, messages, arguments.verbose)
+    return 0
+
+
+def _aot(arguments: Arguments, messages: Messages, text: str, name: str) -> int:
+    """`--aot`: write an executable that runs the program."""
+    path = arguments.aot or ""
+    try:
+        from pytrace.aot import bundle
+        from pytrace.files import replace_file
+        from pytrace.running import options_of
+
+        data, warnings = bundle(text, name, options_of(arguments))
+        if arguments.warnings:
+            messages.diagnostics(warnings)
+        replace_file(path, data, 0o755)
+    except OSError as error:
+        raise UsageError(f'ERROR: Failed to write file: "{path}": {error.strerror}') from error
+    except Exception as error:
+        return report(error, messages, arguments.verbose)
+    return 0
 
 
 def _cleanup(arguments: Arguments, messages: Messages) -> int:
@@ -153,7 +198,7 @@ def _cleanup(arguments: Arguments, messages: Messages) -> int:
         return FAILED
     except Exception as error:
         return report(error, messages, arguments.verbose)
-    return _print(messages, [f"Removed {line}\n" for line in removed] or ["Nothing to remove\n"])
+    return print_lines(messages, [f"Removed {line}\n" for line in removed] or ["Nothing to remove\n"])
 
 
 def _list(arguments: Arguments, messages: Messages) -> int:
@@ -179,7 +224,7 @@ def _list(arguments: Arguments, messages: Messages) -> int:
             traceable=arguments.traceable,
         )  # fmt: skip
         found = list_probes(search, host, REGISTRY, arguments.verbose, arguments.pid, messages.warning)
-        return _print(messages, _joined(found))
+        return print_lines(messages, _joined(found))
     except Exception as error:
         return report(error, messages, arguments.verbose)
 
@@ -196,10 +241,10 @@ def _list_program(arguments: Arguments, messages: Messages) -> int:
 
     text, name = read_program(arguments)
     lines = list_program(text, name, options_of(arguments), arguments.verbose, warn=messages.warning)
-    return _print(messages, (f"{line}\n" for line in lines))
+    return print_lines(messages, (f"{line}\n" for line in lines))
 
 
-def run() -> NoReturn:
+def run(main: Callable[[], int] = main) -> NoReturn:
     """The console script: like `main`, and ends the process.
 
     Taking down the interpreter with LLVM in it takes 30 ms and gives back nothing that the kernel does not.

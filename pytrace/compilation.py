@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
     from pytrace.grammar.diagnostics import Diagnostic
     from pytrace.grammar.host import Host
-    from pytrace.grammar.spec import Registry
+    from pytrace.grammar.spec import Constant, Registry
 
 # The parser allows trees 300 levels deep, and a pass may take several calls for each level.
 RECURSION_LIMIT = 10_000
+TIMESTAMPS = "BPFTRACE_DUMMY_TS_MAP"  # for tests: the map that is read instead of clocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Compilation:
 
     `idle_modes` are the modes of a run in which probes that were left out would run. `features` are the modules of what
     handles the Plan's records and values, so that a later run need not import all. `sources` are the script and the
-    files whose code is in the object.
+    files whose code is in the object. `options` are the program's own options with their defaults and descriptions.
     """
 
     source: Source
@@ -41,6 +42,7 @@ class Compilation:
     idle_modes: frozenset[str] = frozenset()
     features: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
+    options: Mapping[str, tuple[Constant, str]] = field(default_factory=dict)
 
 
 def compile_text(
@@ -74,14 +76,25 @@ def compile_text(
 
         stages["ast"] = print_program(program)
     environment = {**os.environ, **dict(options.environment)}
+    if options.aot:
+        from pytrace.aot import refuse_parameters
+
+        refuse_parameters(program, diagnostics)
     config = effective_config(program.config, environment, diagnostics)
     context = Context(
         host or live_host(options), config, diagnostics, options.parameters, options.pid,
         options.command is not None, options.unsafe, options.warnings, options.helper_errors, options.named,
-        mode=options.mode, probe_filter=compile_filter(options.probe_filter),
+        mode=options.mode, probe_filter=compile_filter(options.probe_filter), aot=options.aot,
+        timestamps=environment.get(TIMESTAMPS, "").removeprefix("@"),
     )  # fmt: skip
+    for note in context.host.notes():
+        diagnostics.warning("env.BTF", note, None)
     typed = analyse.analyse(program, REGISTRY, context)
     check_options(context)
+    if options.aot:
+        from pytrace.aot import refuse_unportable
+
+        refuse_unportable(typed, diagnostics)
     lap("types")
     compiled = compile_program(typed, source, REGISTRY, context, bool(options.stages))
     lap("codegen")
@@ -96,8 +109,10 @@ def compile_text(
             "asm": compiled.assembly,
         }
     idle = frozenset(mode for t in typed.probes if t.left_out for mode in t.target.type.modes if mode)
-    warnings, features = tuple(diagnostics.warnings), feature_modules(compiled.plan, REGISTRY)
-    return Compilation(source, compiled.plan, compiled.elf, warnings, stages, idle, features, compiled.sources)
+    return Compilation(
+        source, compiled.plan, compiled.elf, tuple(diagnostics.warnings), stages, idle,
+        feature_modules(compiled.plan, REGISTRY), compiled.sources, context.options,
+    )  # fmt: skip
 
 
 def feature_modules(plan: Plan, registry: Registry) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ class Options:
     expression that the names of probes must match. `without` are facilities of the kernel to be taken for missing
     (`kprobe_multi`, …). `traceable` is a file that replaces the kernel's list of traceable functions. `color` lets
     the report of tests have colours. `strict` makes any loss an error. `values` gives outputs their Python values
-    besides their text. `cache` lets compiled programs be kept and used again.
+    besides their text. `cache` lets compiled programs be kept and used again. `aot` compiles for later runs (`--aot`).
     """
 
     parameters: tuple[str, ...] = ()
@@ -44,3 +44,4 @@ class Options:
     without: tuple[str, ...] = ()
     color: bool = False
     traceable: str = ""
+    aot: bool = False

@@ -130,17 +130,13 @@ class KernelTypes:
         return dict(_enumerators(file, file.record(number)))
 
     def enumerator(self, name: str) -> tuple[EnumType, int] | None:
-        """What a bare enumerator name stands for. The first name that exists costs a walk of 50 ms."""
+        """What a bare enumerator name stands for. The first name that means anything costs a walk of 20 ms."""
         for file in self._loaded():
-            if not file.has_string(name):
-                continue
-            for number, _ in file.walk(Kind.ENUM, Kind.ENUM64):
-                record = file.record(number)
-                for candidate, value in _enumerators(file, record):
-                    if candidate == name:
-                        kind = self.type_at(file, number)
-                        assert isinstance(kind, EnumType)
-                        return EnumType(kind.name, 8, kind.signed), value
+            if number := file.enumeration_with(name):
+                kind = self.type_at(file, number)
+                assert isinstance(kind, EnumType)
+                value = dict(_enumerators(file, file.record(number)))[name]
+                return EnumType(kind.name, 8, kind.signed), value
         return None
 
     def number(self, kind: Struct | EnumType) -> int:

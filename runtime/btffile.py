@@ -10,7 +10,7 @@ import ctypes
 import struct
 from collections.abc import Iterator
 from enum import IntEnum
-from functools import cache
+from functools import cache, cached_property
 
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.host import HostError
@@ -168,16 +168,48 @@ class BtfFile:
             return self._base.string(offset)
         return ctypes.string_at(self._strings + offset - self._strings_start).decode()
 
-    def has_string(self, text: str) -> bool:
-        """Whether anything at all is called that: a quick no before a walk."""
-        needle = b"\0" + encode_text(text) + b"\0"
+    def enumeration_with(self, name: str) -> int:
+        """The number of the first enumeration of this blob that has an enumerator of that name; 0 if there is none."""
+        offsets = self._offsets(name)
+        if not offsets:
+            return 0
+        words = self._words()
+        for number, start, end, step in self._enumerations:
+            if not offsets.isdisjoint(words[start:end:step]):
+                return number
+        return 0
+
+    @cached_property
+    def _enumerations(self) -> list[tuple[int, int, int, int]]:
+        """Of each enumeration its number, and where in the words of the types the names of its enumerators are."""
+        words, found = self._words(), list[tuple[int, int, int, int]]()
+        for number, at in self._places(Kind.ENUM, Kind.ENUM64):
+            step = _EACH[Kind(words[at + 1] >> 24 & 31)] // 4
+            found.append((number, at + 3, at + 3 + step * (words[at + 1] & 0xFFFF), step))
+        return found
+
+    def _offsets(self, text: str) -> set[int]:
+        """Every offset at which the strings say this; the end of another string will do."""
+        needle, found = encode_text(text) + b"\0", self._base._offsets(text) if self._base else set()
         strings = ctypes.string_at(self._strings, self._strings_end - self._strings_start)
-        return needle in strings or (self._base is not None and self._base.has_string(text))
+        at = strings.find(needle)
+        while at >= 0:
+            found.add(at + self._strings_start)
+            at = strings.find(needle, at + 1)
+        return found
+
+    def _words(self) -> memoryview:
+        return memoryview(ctypes.string_at(*self._types)).cast("I")
 
     def walk(self, *kinds: Kind) -> Iterator[tuple[int, int]]:
         """Number and name's offset of every type of these kinds, of this blob alone, in order."""
+        words = self._words()
+        return ((number, words[at]) for number, at in self._places(*kinds))
+
+    def _places(self, *kinds: Kind) -> Iterator[tuple[int, int]]:
+        """Number, and the place in the words of the types, of every type of these kinds."""
         # This loop is the price of every list: plain integers and tables, no records.
-        words = memoryview(ctypes.string_at(*self._types)).cast("I")
+        words = self._words()
         fixed = [3 + _FIXED.get(Kind(k), 0) // 4 if k <= max(Kind) else 3 for k in range(32)]
         each = [_EACH.get(Kind(k), 0) // 4 if k <= max(Kind) else 0 for k in range(32)]
         wanted = [k in kinds for k in range(32)]
@@ -186,6 +218,6 @@ class BtfFile:
             info = words[at + 1]
             kind = info >> 24 & 31
             if wanted[kind]:
-                yield number, words[at]
+                yield number, at
             at += fixed[kind] + each[kind] * (info & 0xFFFF)
             number += 1

@@ -28,6 +28,7 @@ _KPROBE_MULTI, _UPROBE_MULTI, _KPROBE_SESSION, _UPROBE_SESSION = 42, 48, 56, 57
 _RETURN_ZERO = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)  # r0 = 0; exit
 _GET_ATTACH_COOKIE = 174  # BPF_FUNC_get_attach_cookie
 _BAD_ADDRESS = 1
+_MAX_SMALL = 4096  # BPF_MAXINSNS
 
 # Only BPF_PROG_TEST_RUN calls it, so attaching to it disturbs nobody (net/bpf/test_run.c).
 _QUIET_FUNCTION = "bpf_fentry_test1"
@@ -51,6 +52,9 @@ class Features:
             "kprobe": (_SOURCES / "kprobe/type").exists,
             "uprobe": (_SOURCES / "uprobe/type").exists,
             "uprobe_ref_ctr": (_SOURCES / "uprobe/format/ref_ctr_offset").exists,
+            "large_programs": _has_large_programs,
+            # allowed in few kinds of program; iterators are among them (bpf_d_path_allowed, kernel/trace/bpf_trace.c)
+            "d_path": self._has_d_path,
             "xdp_load_bytes": lambda: self._has_helper("xdp_load_bytes", (_XDP,)),
             "fentry": self._has_fentry,
             "iter": self._has_iter,
@@ -111,6 +115,13 @@ class Features:
         target = self._function("bpf_iter_task")
         return bool(target) and _try_load(_TRACING, _RETURN_ZERO, _TRACE_ITER, target) == 0
 
+    def _has_d_path(self) -> bool:
+        found, target = self._types.enumerator("BPF_FUNC_d_path"), self._function("bpf_iter_task")
+        if found is None or not target:
+            return False
+        code = struct.pack("<BBhi", 0x85, 0, 0, found[1]) + _RETURN_ZERO
+        return _try_load(_TRACING, code, _TRACE_ITER, target) in (0, errno.EACCES)
+
     def _function(self, name: str) -> int:
         kernel = self._types.kernel
         return kernel.find(name, Kind.FUNC) if kernel is not None else 0
@@ -141,6 +152,11 @@ def _has_multi_link(attach_type: int) -> bool:
     finally:
         os.close(program)
     return True
+
+
+def _has_large_programs() -> bool:
+    """Whether programs may have more than BPF_MAXINSNS instructions (include/uapi/linux/bpf_common.h)."""
+    return _try_load(_TRACEPOINT, _RETURN_ZERO[:8] * _MAX_SMALL + _RETURN_ZERO) == 0
 
 
 def _has_perf_link() -> bool:

@@ -76,6 +76,12 @@ class LiveHost:
 
         return KernelTypes(os.environ.get("BPFTRACE_BTF", ""))
 
+    def notes(self) -> Sequence[str]:
+        """See Host."""
+        if os.environ.get("BPFTRACE_BTF") and self.types.kernel is None:
+            return tuple(self.types.warnings)
+        return ()
+
     @cached_property
     def tracefs(self) -> Tracefs:
         """The kernel's tracepoints."""

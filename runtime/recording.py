@@ -58,6 +58,7 @@ _BY_ANSWER = _names(
 )
 _BY_TRACEFS = _names(Host.events)
 _BY_KERNEL = _names(
+    Host.notes,  # the file is part of an entry's name
     Host.find_type,
     Host.enumerators,
     Host.enumerator,

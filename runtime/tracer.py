@@ -19,6 +19,7 @@ from pytrace.grammar.plan import (
     GLOBAL_DATA,
     GUARD,
     LOST,
+    OPTIONS,
     REFUSED,
     RING,
     IterAttach,
@@ -342,11 +343,20 @@ class Tracer:
             "pid_ns_ino": inode,
         } | self._extra
         words = [known.get(name, 0) for name in self.plan.globals]
-        size = self._object.map_value_size(GLOBAL_DATA)
-        data = struct.pack(f"={len(words)}Q", *words).ljust(size, b"\0")
+        self._write_array(GLOBAL_DATA, struct.pack(f"={len(words)}Q", *words))
+
+    def write_options(self, data: bytes) -> None:
+        """After the load: set the values of the program's own options, if a program reads any. Raises OSError."""
+        if self._object.has_map(OPTIONS):
+            self._write_array(OPTIONS, data)
+
+    def _write_array(self, symbol: str, data: bytes) -> None:
+        """Fill the one entry of an array."""
+        size = self._object.map_value_size(symbol)
         if len(data) > size:
-            raise ValueError(f"{len(words)} words of global data do not fit in {size} bytes")
-        result = libbpf.library().bpf_map_update_elem(self._object.map_fd(GLOBAL_DATA), _FIRST, data, 0)
+            raise ValueError(f"{len(data)} bytes of {symbol} do not fit in {size}")
+        entry = data.ljust(size, b"\0")
+        result = libbpf.library().bpf_map_update_elem(self._object.map_fd(symbol), _FIRST, entry, 0)
         if result < 0:
             raise OSError(-result, os.strerror(-result))
 

@@ -497,6 +497,9 @@ class FakeHost:
     def binaries(self, target: str, pid: int | None = None) -> Sequence[str]:
         return self.files.get(target, ())
 
+    def notes(self) -> Sequence[str]:
+        return ()
+
     def symbols(self, path: str) -> Sequence[Symbol]:
         return self.elf_symbols.get(path, ())
 

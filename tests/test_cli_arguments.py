@@ -11,10 +11,6 @@ import pytest
 import pytrace
 from pytrace.arguments import OPTIONS, STAGES, Arguments, UsageError, parse, usage
 
-UNSUPPORTED = [
-    "--fmt", "--aot",
-]  # fmt: skip
-
 
 def refused(*words: str) -> UsageError:
     """The error for words that are no good."""
@@ -101,7 +97,6 @@ def test_bytes_that_are_not_utf8_reach_the_program() -> None:
         ("--quiet=1", "ERROR: USAGE: option '--quiet' doesn't allow an argument"),
         ("-Z", "ERROR: USAGE: invalid option -- 'Z'"),
         ("--in", "ERROR: USAGE: option '--in' is ambiguous"),
-        ("--mode format", "ERROR: --mode format is not supported yet"),
         ("--test --bench", "ERROR: USAGE: --bench conflicts with existing --mode"),
         ("--mode test --mode bench", "ERROR: USAGE: --mode conflicts with existing --mode"),
         ("--bench --fmt", "ERROR: USAGE: --fmt conflicts with existing --mode"),
@@ -110,15 +105,15 @@ def test_bytes_that_are_not_utf8_reach_the_program() -> None:
             "--no-feature kprobe_multi,x",
             "ERROR: USAGE: --no-feature can only have values 'kprobe_multi,kprobe_session,uprobe_multi'.",
         ),
-        *[(f"{option} x", f"ERROR: {option} is not supported yet") for option in UNSUPPORTED],
     ],
 )
 def test_refusals(words: str, text: str) -> None:
     assert refused(*words.split()).text == text
 
 
-@pytest.mark.tag("cli.mode", "cli.test", "cli.bench")
+@pytest.mark.tag("cli.mode", "cli.test", "cli.bench", "cli.fmt")
 def test_modes() -> None:
+    assert parse(["--fmt"]) == parse(["--mode", "format"])
     assert parse(["--test"]) == parse(["--mode", "test"])
     assert parse(["--bench"]) == parse(["--mode=bench"])
     assert parse(["--mode", "compiler-bench"]).mode == "compiler-bench"

@@ -488,8 +488,19 @@ def test_info(run: Runner) -> None:
         "System", "Build", "Kernel helpers", "Kernel features", "Probe types",
     ]  # fmt: skip
     assert f"  Arch: {os.uname().machine}" in blocks[0]
-    assert re.search(r"^  btf: (yes|no) +module btf: (yes|no) *$", blocks[3], re.M)
-    assert re.search(r"^  kprobe_multi: (yes|no) +uprobe_multi: (yes|no) *$", blocks[4], re.M)
+    assert re.search(r"^  OS: Linux \S+ .+$", blocks[0], re.M)
+    assert re.fullmatch(r"Build\n  version: v\S+\n  LLVM: \S+ \S+\n(  [\w ]+: (yes|no)\n)+", f"{blocks[1]}\n")
+    for block, names in {
+        2: ["dpath", "get_tai_ns", "get_func_ip", "lookup_percpu_elem"],
+        3: ["Instruction limit", "btf", "module btf"],
+        4: ["kprobe_multi", "uprobe_multi", "kprobe_session", "iter"],
+    }.items():
+        lines = blocks[block].rstrip("\n").split("\n")[1:]
+        assert all(len(line) % 35 == 0 for line in lines)  # two a line, each padded
+        cells = [line[at : at + 35].strip().split(": ") for line in lines for at in range(0, len(line), 35)]
+        assert [name for name, _ in cells][: len(names)] == names
+        assert {value for _, value in cells} <= {"yes", "no", "1000000"}
+    assert "  Instruction limit: 1000000" in blocks[3]  # since Linux 5.2, and pytrace needs 5.15
 
 
 @tag("rt.caps", "run.status")

@@ -138,13 +138,13 @@ ERRORS = [
     Said(
         "err.builtin.retval",
         "print(retval);",
-        "The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fentry' probes",
+        "The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fexit' probes",
         "retval",
     ),
     Said(
         "err.builtin.retval",
         "tracepoint:sched:sched_switch { print(retval); }",
-        "The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fentry' probes (try to use args.ret instead)",
+        "The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fexit' probes (try to use args.ret instead)",
         "retval",
     ),
     Said(

@@ -57,7 +57,7 @@ def test_types(text: str, kind: Type) -> None:
 
 
 ARGN = "can only be used with 'kprobes', 'uprobes' and 'usdt' probes"
-RETVAL = "The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fentry' probes"
+RETVAL = "The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fexit' probes"
 
 
 @tag("err.builtin.retval", "err.builtin.argN", "err.builtin.args", "err.builtin.args-resolve")

@@ -136,7 +136,7 @@ class TestGlobals:
     def test_too_many_words_are_an_error(self) -> None:
         codes = [Code("b", "raw_tp", store_word(GLOBAL_DATA, 0, "counters"), BEGIN)]
         run = tracer([COUNTERS, GLOBALS], codes, words=tuple(map(str, range(17))))
-        with run, pytest.raises(ValueError, match="17 words"):
+        with run, pytest.raises(ValueError, match="136 bytes of globals do not fit in 128"):
             run.load()
 
 

@@ -149,7 +149,7 @@ class Retval(Builtin):
             advice = " (try to use args.ret instead)" if target.type.name == TRACEPOINT else ""
             site.error(
                 "err.builtin.retval",
-                "The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fentry' probes" + advice,
+                "The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fexit' probes" + advice,
             )
         return target.result or UINT64
 

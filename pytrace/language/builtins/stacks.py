@@ -23,7 +23,7 @@ class StackBuiltin(Builtin):
     """
 
     parameters = (
-        Param("mode", ("word", "int"), literal=True, optional=True),
+        Param("mode", ("word", "int"), literal=True, optional=True, words=MODES),
         Param("limit", ("int",), literal=True, optional=True),
     )
     needs = "stack"

@@ -23,7 +23,7 @@ COMM = 16  # TASK_COMM_LEN: bytes of a task's name, NUL included (include/linux/
 LOW_WORD = 0xFFFFFFFF
 
 PID_MODES = ("curr_ns", "init")
-MODE = Param("mode", ("word",), optional=True)
+MODE = Param("mode", ("word",), optional=True, words=PID_MODES)
 
 
 class _Id(Builtin):

@@ -31,7 +31,7 @@ class Nsecs(Builtin):
     """
 
     name = "nsecs"
-    parameters = (Param("clock", ("word",), optional=True),)
+    parameters = (Param("clock", ("word",), optional=True, words=tuple(CLOCKS)),)
     returns = UINT64
 
     def type(self, site: CallSite) -> Type:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from pytrace.grammar.diagnostics import CompileError, Diagnostic, Diagnostics, Severity
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.literals import LiteralError, parse_integer
 from pytrace.grammar.source import encode_text
 from pytrace.grammar.spec import CallSite, Constant, Context, Function, Param, feature
-from pytrace.grammar.types import BOOL, INT64, UINT64, String, Type
+from pytrace.grammar.types import BOOL, INT64, UINT64, String, Type, round_up
 
 NO_OPTIONS = "no custom program options defined."
+ProgramOptions = Mapping[str, tuple[Constant, str]]  # default and description of each option
 TRUE, FALSE = ("1", "true", "on", "yes"), ("0", "false", "off", "no")
 
 
@@ -56,11 +59,22 @@ class Getopt(Function):
         site.context.options[name] = before, known or description
 
     def emit(self, emit: Emit, site: CallSite) -> Value:
-        value = option_value(site.context, site.text(0), _default(site), Diagnostics())
+        if site.context.aot:
+            return self._at_run_time(emit, site)
+        value = option_value(site.context.named, site.text(0), _default(site), Diagnostics())
         if isinstance(value, bytes):
             assert isinstance(site.type, String)
             return emit.convert(emit.text(value[: site.type.size - 1]), site.type)
         return emit.integer(int(value), site.type)
+
+    def _at_run_time(self, emit: Emit, site: CallSite) -> Value:
+        """The value from where `option_data` puts it."""
+        places, total = option_places(site.context.options, site.context.config.max_strlen)
+        offset, size = places[site.text(0)]
+        slot = emit.option(offset, size, total)
+        if isinstance(site.type, String):
+            return emit.at(slot, site.type)
+        return emit.convert(emit.load(slot, 0, UINT64), site.type)
 
 
 def _default(site: CallSite) -> Constant:
@@ -68,9 +82,9 @@ def _default(site: CallSite) -> Constant:
     return False if given is None else given
 
 
-def option_value(context: Context, name: str, default: Constant, diagnostics: Diagnostics) -> Constant:
+def option_value(named: Sequence[str], name: str, default: Constant, diagnostics: Diagnostics) -> Constant:
     """What the command line says an option is; the last one counts. What is wrong with it is reported."""
-    values = [v for n, v in _given(context) if n == name]
+    values = [v for n, v in _given(named) if n == name]
     if not values:
         return default
     text, problem = values[-1], ""
@@ -91,9 +105,9 @@ def option_value(context: Context, name: str, default: Constant, diagnostics: Di
     return default
 
 
-def _given(context: Context) -> list[tuple[str, str]]:
+def _given(named: Sequence[str]) -> list[tuple[str, str]]:
     """Names and values of the options on the command line; one without a value is `true`."""
-    words = (word.removeprefix("--").partition("=") for word in context.named)
+    words = (word.removeprefix("--").partition("=") for word in named)
     return [(name, value if equals else "true") for name, equals, value in words]
 
 
@@ -102,18 +116,47 @@ def check_options(context: Context) -> None:
 
     `--help` is such an error, too: all that is to be shown is the list of options.
     """
-    diagnostics = context.diagnostics
-    names = [name for name, _ in _given(context)]
-    if "help" in names and "help" not in context.options:
-        lines = [f"--{name}: {text}" if text else f"--{name}" for name, (_, text) in context.options.items()]
+    check_given(context.named, context.options, context.diagnostics)
+
+
+def check_given(named: Sequence[str], options: ProgramOptions, diagnostics: Diagnostics) -> None:
+    """Like `check_options`."""
+    names = [name for name, _ in _given(named)]
+    if "help" in names and "help" not in options:
+        lines = [f"--{name}: {text}" if text else f"--{name}" for name, (_, text) in options.items()]
         shown = "\n".join(["expected program options:", *lines]) if lines else NO_OPTIONS
         raise CompileError([Diagnostic(Severity.HINT, "param.named", shown)])
-    unknown = [f"--{name}" for name in dict.fromkeys(names) if name not in context.options]
+    unknown = [f"--{name}" for name in dict.fromkeys(names) if name not in options]
     if unknown:
-        known = ": ".join(f"--{name}" for name in context.options)
+        known = ": ".join(f"--{name}" for name in options)
         hint = f"expected program options: {known}" if known else NO_OPTIONS
         message = f"unexpected program command line options: {' '.join(unknown)}"
         diagnostics.error("err.param.named", message, None, hints=(hint,))
-    for name, (default, _) in context.options.items():
-        option_value(context, name, default, diagnostics)
+    for name, (default, _) in options.items():
+        option_value(named, name, default, diagnostics)
     diagnostics.raise_errors()
+
+
+# ---------------------------------------------------------------- values that are known at run time only
+
+
+def option_places(options: ProgramOptions, max_strlen: int) -> tuple[dict[str, tuple[int, int]], int]:
+    """Where the value of each option lies in `option_data` (offset and size in bytes), and the size of all."""
+    places, end = dict[str, tuple[int, int]](), 0
+    for name, (default, _) in options.items():
+        size = max_strlen if isinstance(default, bytes) else 8
+        places[name] = end, size
+        end += round_up(size, 8)
+    return places, end
+
+
+def option_data(named: Sequence[str], options: ProgramOptions, max_strlen: int) -> bytes:
+    """The values of all options, for the runtime; see `check_given` for those that are wrong."""
+    data = b""
+    for name, (default, _) in options.items():
+        value = option_value(named, name, default, Diagnostics())
+        if isinstance(value, bytes):
+            data += value[: max_strlen - 1].ljust(round_up(max_strlen, 8), b"\0")
+        else:
+            data += (int(value) & (1 << 64) - 1).to_bytes(8, "little")
+    return data
