@@ -290,12 +290,17 @@ class Aggregation(Function):
     castable: ClassVar[bool] = False
     bucketed: ClassVar[bool] = False
     document: ClassVar[str] = "map"  # the type of a map's JSON document
+    by_key: ClassVar[bool] = False  # a printed map is sorted by the bytes of its keys
 
-    def update(self, emit: Emit, slot: Slot, arguments: Sequence[Value]) -> None:
-        """Update this CPU's cell; a new cell is all zero.
+    def prepare(self, emit: Emit, site: CallSite, arguments: Sequence[Value]) -> Sequence[Value]:
+        """What `bucket` and `update` get as arguments: those of the call, and what both have to agree on.
 
-        The arguments come converted to the 64-bit integer type of the map's own sign.
+        The call's come converted to the 64-bit integer type of the map's own sign.
         """
+        return arguments
+
+    def update(self, emit: Emit, site: CallSite, slot: Slot, arguments: Sequence[Value]) -> None:
+        """Update this CPU's cell; a new cell is all zero."""
         raise NotImplementedError
 
     def bucket(self, emit: Emit, site: CallSite, arguments: Sequence[Value]) -> Value:
@@ -320,6 +325,10 @@ class Aggregation(Function):
         A bucketed aggregation gets a dict from the bucket's number to that bucket's cells.
         """
         raise NotImplementedError
+
+    def relate(self, kind: Aggregate, values: list[Any]) -> list[Any]:
+        """The values of all elements of a map → what is shown of each, where that depends on the others."""
+        return values
 
     def order(self, kind: Aggregate, value: Any) -> Any:
         """What the elements of a printed map are sorted by."""

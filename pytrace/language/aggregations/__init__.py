@@ -1,5 +1,5 @@
 """Aggregations: the functions that may stand on the right of `@m = …` (reference part 2, section 3)."""
 
-from pytrace.language.aggregations import histograms, numbers
+from pytrace.language.aggregations import histograms, numbers, timeseries
 
-__all__ = ["histograms", "numbers"]
+__all__ = ["histograms", "numbers", "timeseries"]
