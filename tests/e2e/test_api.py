@@ -32,9 +32,7 @@ def test_maps_are_python_values() -> None:
 
 
 def test_events_have_values_and_text() -> None:
-    with pytrace.trace(
-        'begin { printf("%d %s\\n", $1, str($2)); print((1, "a")); @m = 1; exit(3); }', (7, "word")
-    ) as t:
+    with pytrace.trace('begin { printf("%d %s\\n", $1, str($2)); print((1, "a")); @m = 1; exit(3); }', (7, "word")) as t:
         events = list(t.events())
         assert [(e.kind, e.text, e.values) for e in events] == [
             ("printf", "7 word\n", (7, "word")),
@@ -76,9 +74,7 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_trace_can_be_stopped() -> None:
-    with pytrace.trace(
-        f"tracepoint:syscalls:sys_enter_getsid /pid == {os.getpid()}/ {{ @ = count(); print(1); }}"
-    ) as t:
+    with pytrace.trace(f"tracepoint:syscalls:sys_enter_getsid /pid == {os.getpid()}/ {{ @ = count(); print(1); }}") as t:
         for output in t.outputs():
             if output.kind == "attached_probes":
                 os.getsid(0)

@@ -341,9 +341,7 @@ int main(int argc, char **argv)
 
 @tag("probe.uprobe.zip")
 def test_a_library_in_an_archive(tmp_path: Path) -> None:
-    source = (
-        "#define F __attribute__((noipa))\nF int skip(int a) { return a; }\nF int q_add(int a, int b) { return a + b; }"
-    )
+    source = "#define F __attribute__((noipa))\nF int skip(int a) { return a; }\nF int q_add(int a, int b) { return a + b; }"
     library = build(tmp_path, "libq.so", source, "-g", "-O1", "-shared", "-fPIC")
     mapper = build(tmp_path, "mapper", MAPPER)
     path = str(tmp_path / "app.apk")
@@ -516,6 +514,8 @@ def test_small_debug_information(app: str, tmp_path: Path) -> None:
     subprocess.run(["objcopy", "--strip-all", f"--add-section=.gnu_debugdata={packed}", app, path], check=True)
     with background(path, "loop"):
         assert run(f"uprobe:{path}:plain {{ print(func); exit(); }}").text == "plain\n"
+
+
 
 
 @tag("err.ap.target", "err.ap.nomatch", "probe.uprobe.resolve")

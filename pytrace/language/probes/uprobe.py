@@ -245,7 +245,9 @@ class _Uprobe(FileProbe):
                 name = f"{self.name}:{path}@{location.text}"
                 yield self._target(place, path, name, symbol, address - symbol.address, not index)
 
-    def _target(self, place: Place, path: str, name: str, symbol: Symbol, offset: int, counted: bool = True) -> Target:
+    def _target(
+        self, place: Place, path: str, name: str, symbol: Symbol, offset: int, counted: bool = True
+    ) -> Target:
         """`offset` bytes into a function."""
         attach = UprobeAttach(name, path, symbol.offset + offset, self.returns, counted=counted)
         result = Int(8, space=Space.USER) if self.returns else None
