@@ -11,7 +11,7 @@ from pytrace.codegen.emitter import Emitter
 from pytrace.codegen.frame import I64, PTR, Frame
 from pytrace.codegen.maptable import MapTable, user_symbol
 from pytrace.grammar.data import dataclass
-from pytrace.grammar.emit import Slot, Value
+from pytrace.grammar.emit import SUM_ELEMENTS, Slot, Value
 from pytrace.grammar.nodes import Call, Expr, Identifier, Map, MapElement, Variable
 from pytrace.grammar.plan import MapSpec, PlanBuilder
 from pytrace.grammar.promote import is_scalar, settled
@@ -187,9 +187,11 @@ class MapAccess(Emitter):
         element = self.locate_element(map, key, self.typed.probe.span)
         return Value(INT64, self.frame.call("map_delete_elem", element.variable, element.key.raw))
 
-    def count_elements(self, map: str) -> Value:
+    def count_elements(self, map: str, sums: bool = False) -> Value:
         """See Emit. The helper calls a function for each element and gives their number."""
         _, variable = self.maps.user(map)
+        if sums:
+            return self.kernel_function(SUM_ELEMENTS, ("long", "struct bpf_map *"), Value(UINT64, variable))
         none = ir.Constant(I64, 0)
         unused = self.frame.zero_key()  # the helper insists on a pointer to the stack
         counted = self.frame.call("for_each_map_elem", variable, self.each_element(), unused, none)

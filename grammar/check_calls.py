@@ -105,6 +105,10 @@ class CallChecker(OperatorChecker):
         if isinstance(site.type, Struct) and site.type.kind == "args":
             site.type = self.source.argument_struct(self.typed.target)
             site.type = cast("Struct", self.with_space(site.type, Space.DIRECT))
+        made = feature.expand(site) if good else None
+        if made is not None:
+            self.typed.expansions[node] = made
+            return self.set(node, self.infer(made), self.constant(made))
         value = feature.fold(site) if good and not isinstance(feature, Aggregation) else None
         return self.set(node, site.type, value)
 

@@ -236,6 +236,10 @@ class Function(Feature):
         """The value, when it is known while compiling."""
         return None
 
+    def expand(self, site: CallSite) -> Expr | None:
+        """What is to be compiled in place of the call, or None; then there is no `emit`."""
+        return None
+
     def emit(self, emit: Emit, site: CallSite) -> Value | None:
         """Make the code; None when the call has no value."""
         raise NotImplementedError(self.name)

@@ -141,6 +141,8 @@ STRUCTS: dict[Struct, tuple[Member, ...]] = {
     Struct("in6_addr.in6_u", 16, "union"): members(
         ("u6_addr8", String(16), 0), ("u6_addr16", Array(UINT16, 8), 0), ("u6_addr32", Array(UINT32, 4), 0)
     ),
+    Struct("sock_common", 136): members(("skc_family", UINT16, 16), ("skc_cookie", INT64, 96)),
+    Struct("sock", 760): members(("__sk_common", Struct("sock_common", 136), 0)),
     Struct("pt_regs", 168): members(*((name, UINT64, 8 * slot) for slot, name in enumerate(REGISTERS))),
     Struct("bpf_perf_event_data", 184): members(
         ("regs", Struct("pt_regs", 168), 0), ("sample_period", UINT64, 168), ("addr", UINT64, 176)
@@ -308,6 +310,14 @@ FUNCTIONS: dict[tuple[str, str], Prototype] = {
 }
 
 RAW_TRACEPOINTS: dict[str, Prototype] = {
+    "inet_sock_set_state": _prototype(
+        "inet_sock_set_state",
+        VOID,
+        "void",
+        ("sk", _kernel(Struct("sock", 760)), "const struct sock *"),
+        ("oldstate", INT32, "const int"),
+        ("newstate", INT32, "const int"),
+    ),
     "sched_switch": _prototype(
         "sched_switch",
         VOID,

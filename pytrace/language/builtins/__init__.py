@@ -1,5 +1,5 @@
 """Builtin values: one class for each word (reference part 2, section 1)."""
 
-from pytrace.language.builtins import cpu, dwstack, family, probe, stacks, task, time
+from pytrace.language.builtins import configuration, cpu, dwstack, family, probe, stacks, task, time
 
-__all__ = ["cpu", "dwstack", "family", "probe", "stacks", "task", "time"]
+__all__ = ["configuration", "cpu", "dwstack", "family", "probe", "stacks", "task", "time"]

@@ -2,7 +2,9 @@
 
 from pytrace.language.functions import (
     control,
+    debug,
     files,
+    kernelfunctions,
     maps,
     memory,
     names,
@@ -14,6 +16,7 @@ from pytrace.language.functions import (
     runtime_warning,
     search,
     shell,
+    sockets,
     strings,
     symbols,
     types,
@@ -22,7 +25,9 @@ from pytrace.language.functions import (
 
 __all__ = [
     "control",
+    "debug",
     "files",
+    "kernelfunctions",
     "maps",
     "memory",
     "names",
@@ -34,6 +39,7 @@ __all__ = [
     "runtime_warning",
     "search",
     "shell",
+    "sockets",
     "strings",
     "symbols",
     "types",

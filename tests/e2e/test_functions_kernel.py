@@ -1,0 +1,310 @@
+"""Functions that ask the kernel's own functions, or the compiler, on this kernel (reference part 2, sections 1 and 2)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytrace.api import trace
+from pytrace.grammar.config import Config
+from pytrace.grammar.data import fields
+from pytrace.runtime.host import LiveHost
+from tests.e2e.children import python
+from tests.e2e.facts import COMM, refused
+from tests.e2e.programs import Rule, begin, rules, run
+
+pytestmark = pytest.mark.root
+tag = pytest.mark.tag
+
+TRACE = Path("/sys/kernel/tracing/trace")
+SO_COOKIE = 57  # include/uapi/asm-generic/socket.h
+TASK = "bpf_task_from_pid"
+
+
+@pytest.fixture(scope="module")
+def host() -> LiveHost:
+    return LiveHost()
+
+
+# ---------------------------------------------------------------- comm(PID), kfunc_exist, kfunc_allowed
+
+
+@tag("bi.comm-pid")
+def test_the_name_of_another_thread(host: LiveHost) -> None:
+    if not host.has(f"kfunc:{TASK}:perf_event"):
+        pytest.skip("this kernel does not let timers look for threads")
+    ready = threading.Event()
+    done = threading.Event()
+    found: list[int] = []
+
+    def thread() -> None:
+        Path("/proc/thread-self/comm").write_text("name of fifteen")
+        found.append(threading.get_native_id())
+        ready.set()
+        done.wait()
+
+    worker = threading.Thread(target=thread)
+    worker.start()
+    ready.wait()
+    text = (
+        f'interval:ms:1 {{ @["own"] = comm({os.getpid()}); @["thread"] = comm({found[0]});'
+        ' printf("[%s] %d", comm((int64)1 << 30), sizeof(comm(1))); exit(); }'
+    )
+    try:
+        result = run(text)
+    finally:
+        done.set()
+        worker.join()
+    assert result.maps["@"] == {"own": COMM, "thread": "name of fifteen"}
+    assert result.text == "[N/A] 64"
+    assert "WARNING: No such process (pid=1073741824)\n" in result.errors
+
+
+@tag("bi.comm-pid")
+def test_comm_of_pid_where_it_is_not_possible(host: LiveHost) -> None:
+    assert refused("rawtracepoint:sys_enter { print(comm(1)); }") == [
+        "Syntax comm(PID) is not supported in this probe type yet. Type: rawtracepoint"
+    ]
+    assert refused('interval:ms:1 { print(comm("a")); }') == ["comm() only supports int arguments (string provided)"]
+    assert refused("interval:ms:1 { print(comm(1, 2)); }") == ["comm() takes up to one argument (2 provided)"]
+
+
+@tag("fn.kfunc_exist", "fn.kfunc_allowed")
+def test_what_is_known_of_kernel_functions(host: LiveHost) -> None:
+    asked = ("vfs_read", TASK, "no_such_function")
+    exist = begin(" ".join(f'print(kfunc_exist("{name}"));' for name in asked)).split()
+    assert exist == [str(host.function_prototype(name) is not None).lower() for name in asked]
+    assert exist[0] == "true"
+    assert exist[2] == "false"
+    # vfs_read is a function like any other, which programs may not call
+    assert begin('print(kfunc_allowed("vfs_read")); print(kfunc_allowed("no_such_function"));') == "false false"
+    assert refused("begin { print(kfunc_exist(comm)); }") == ["kfunc_exist() accepts a string literal only"]
+    assert refused("begin { print(kfunc_allowed(5)); }") == ["kfunc_allowed() accepts a string literal only"]
+    assert refused("begin { print(kfunc_allowed()); }") == ["kfunc_allowed() requires one argument (0 provided)"]
+
+
+@tag("fn.kfunc_allowed")
+def test_the_kernel_agrees_about_what_may_be_called() -> None:
+    """`comm(PID)` loads exactly where the function is allowed."""
+    for probe in ("interval:ms:1", "tracepoint:sched:sched_switch", "rawtracepoint:sched_switch", "profile:hz:99"):
+        asked = f'{probe} {{ print(kfunc_allowed("{TASK}")); exit(); }}'
+        if run(asked).text.split()[:1] == ["true"]:
+            run(f"{probe} {{ @ = comm({os.getpid()}); exit(); }}")
+        else:
+            assert refused(f"{probe} {{ @ = comm(1); }}") or not LiveHost().function_prototype(TASK)
+
+
+@tag("fn.len")
+def test_the_kernel_counts_as_we_do() -> None:
+    text = """begin { for ($i : 0..500) { @[$i] = 1; @c[$i % 7] = count(); @l[$i] = 1; }
+        delete(@, 3); delete(@, 499); @c[1] = count(); print((len(@), len(@c), len(@l), len(@none))); @none[1] = 1;
+        clear(@); } end { print(len(@)); }"""
+    expected = "(498, 7, 100, 0)"
+    head = "let @l = lruhash(100); "
+    for without in ((), ("kfunc:bpf_map_sum_elem_count:raw_tp",)):
+        found = run(head + text, without=without).text.split("\n")
+        counted = found[0].split(", ")
+        # how many an LRU map keeps is its own business
+        assert [counted[0], counted[1], counted[3]] == [expected.split(", ")[i] for i in (0, 1, 3)]
+        assert 0 < int(counted[2]) <= 100
+        assert found[1] == "0"
+
+
+# ---------------------------------------------------------------- sockets
+
+
+@pytest.fixture
+def connection() -> Iterator[tuple[socket.socket, int]]:
+    """A connected socket and its cookie."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        yield client, struct.unpack("Q", client.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))[0]
+
+
+@tag("fn.socket_cookie")
+def test_socket_cookie_in_an_iterator(connection: tuple[socket.socket, int]) -> None:
+    client, cookie = connection
+    port = client.getsockname()[1]
+    with trace('iter:tcp { printf("%d %d\\n", ctx.sk_common.skc_num, socket_cookie(ctx.sk_common)); }') as running:
+        lines = "".join(output.text for output in running.outputs()).splitlines()
+    assert f"{port} {cookie}" in lines
+
+
+@tag("fn.socket_cookie")
+def test_socket_cookie_in_a_raw_tracepoint(tmp_path: Path) -> None:
+    child = python(
+        tmp_path,
+        f"""
+import socket, struct
+server = socket.create_server(("127.0.0.1", 0))
+client = socket.socket()
+print(struct.unpack("Q", client.getsockopt(socket.SOL_SOCKET, {SO_COOKIE}, 8))[0], file=open("{tmp_path}/cookie", "w"))
+client.connect(server.getsockname())
+""",
+    )
+    text = "rawtracepoint:inet_sock_set_state /pid == cpid && args.newstate == 1/ { @[socket_cookie(args.sk)] = 1; }"
+    found = run(text, command=child).maps["@"]
+    assert int((tmp_path / "cookie").read_text()) in found
+    null = "rawtracepoint:sys_enter { @ = socket_cookie((struct sock *)0); exit(); }"
+    assert run(null).maps["@"] == 0
+
+
+@tag("fn.socket_cookie")
+def test_bad_calls_of_socket_cookie() -> None:
+    assert refused("begin { print(socket_cookie((struct sock *)0)); }") == [
+        "The socket_cookie function can only be used with 'fentry', 'fexit', 'iter', 'rawtracepoint' probes"
+    ]
+    assert refused("iter:task { print(socket_cookie(ctx.task)); }") == [
+        "socket_cookie() only supports struct sock * arguments (struct task_struct * provided)"
+    ]
+    assert refused("iter:tcp { print(socket_cookie(5)); }") == [
+        "socket_cookie() only supports pointer arguments (int provided)"
+    ]
+
+
+# ---------------------------------------------------------------- strings and messages
+
+
+@rules(
+    [
+        Rule("fn.str_concat", 'print(str_concat("abc", "de"));', "abcde"),
+        Rule(
+            "fn.str_concat", 'print(str_concat("", "")); print(str_concat("", "x")); print(str_concat("x", ""));', "x x"
+        ),
+        Rule("fn.str_concat", 'print(str_concat(str_concat(comm, "-"), str(12)));', f"{COMM}-12"),
+        Rule("fn.str_concat", 'print(sizeof(str_concat("a", "b")));', "1024"),
+        Rule("fn.str_concat", '@a[0] = "four"; print(str_concat(@a[0], "five"));', "fourfive"),
+        Rule("fn.str_concat", "print(strlen(str_concat(str($1), str($1))));", "1023", ("y" * 600,)),
+        Rule("fn.str_concat", "print(strlen(str_concat(str($1), $2)));", "1023", ("y" * 1023, "zz")),
+    ]
+)
+def test_str_concat(rule: Rule) -> None:
+    assert rule.run() == rule.shows
+
+
+@tag("fn.str_concat")
+def test_bad_calls_of_str_concat() -> None:
+    assert refused('begin { print(str_concat("a")); }') == ["str_concat() requires 2 arguments (1 provided)"]
+    assert refused('begin { print(str_concat("a", 1)); }') == [
+        "str_concat() only supports string arguments (int provided)"
+    ]
+
+
+@tag("fn.debugf")
+def test_debugf_writes_to_the_kernels_trace() -> None:
+    mark = f"pytrace-{os.getpid()}"
+    result = run(
+        f'begin {{ debugf("{mark} plain 100%%"); debugf("{mark} %d %u %x", (int64)-5, (uint32)7, 255);'
+        f' debugf("{mark} %s|%s", comm, "text"); debugf("{mark} %ld", (int64)1 << 40); }}'
+    )
+    assert (
+        result.words
+        == [
+            "The debugf() builtin is not recommended for production use. For more information see bpf_trace_printk in "
+            "bpf-helpers(7)."
+        ]
+        * 4
+    )
+    lines = [line.partition(mark)[2] for line in TRACE.read_text().splitlines() if mark in line]
+    assert lines == [" plain 100%", " -5 7 ff", f" {COMM}|text", f" {1 << 40}"]
+
+
+@tag("fn.debugf")
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ('debugf("%c", 65)', "Invalid format specifier for `debugf`: c"),
+        ('debugf("%s", 65)', "Invalid format specifier for `debugf`: s"),
+        ('debugf("%r", buf("a", 1))', "Invalid format specifier for `debugf`: r"),
+        ('debugf("%d %d %d %d", 1, 2, 3, 4)', "cannot use more than 3 conversion specifiers"),
+        ('debugf("%d")', "not enough arguments for format string (0 supplied, 1 expected)"),
+        ("debugf(comm)", "debugf() expects a string literal (string provided)"),
+    ],
+)
+def test_bad_calls_of_debugf(call: str, message: str) -> None:
+    assert refused(f"begin {{ {call}; }}") == [message]
+
+
+# ---------------------------------------------------------------- while compiling
+
+
+@tag("fn.fail", "comptime.if")
+def test_fail() -> None:
+    assert refused('begin { fail("no %s on %d CPUs, %x", "luck", 2, 255); }') == ["no luck on 2 CPUs, ff"]
+    assert refused('begin { fail("plain"); }') == ["plain"]
+    assert refused('begin { fail("%d", pid); }') == ["fail() arguments need to be literals"]
+    assert refused('begin { fail("%d"); }') == ["not enough arguments for format string (0 supplied, 1 expected)"]
+    assert begin('if comptime (1 == 2) { fail("never"); } else { print("kept"); }') == "kept"
+    assert refused('begin { if comptime (is_str(comm)) { fail("kept"); } }') == ["kept"]
+
+
+@rules(
+    [
+        Rule("comptime.if", "if comptime (1 == 1) { print(1); } else { print($unknown); }", "1"),
+        Rule("comptime.if", "if comptime (false) { print($unknown); } else { print(2); }", "2"),
+        Rule("comptime.if", 'if comptime is_str(5) { print(@x + "a"); } else if comptime (true) { print(3); }', "3"),
+        Rule(
+            "comptime.if", "if comptime (false) { print(1); } else if (pid == 0) { print(2); } else { print(3); }", "3"
+        ),
+        Rule("comptime.if", "if (pid) { print(1); } else if comptime (false) { print($unknown); }", "1"),
+        Rule("comptime.if", '$x = if comptime (true) { 5 } else { "a" }; print($x);', "5"),
+        Rule(
+            "comptime.if",
+            '$x = if comptime (false) { "a" } else if comptime (true) { 6 } else { "b" }; print($x);',
+            "6",
+        ),
+        Rule("comptime.if", "for ($i : 0..2) { if comptime (is_str($i)) { print($u); } else { print($i); } }", "0 1"),
+        Rule("comptime.if", "if comptime (false) { print(1); } print(9);", "9"),
+        # of maps the types become known only after some rounds, those of later text too
+        Rule(
+            "comptime.if infer.comptime",
+            'if comptime (is_str(@a)) { @b["k"] = 1; } else { @b = "x"; } @a = 1; print(@b);',
+            "@b: x",
+        ),
+        Rule(
+            "comptime.if infer.comptime",
+            "if comptime is_scalar(@m) { print(@m); } else { print((@m[1], 5)); } @m[1] = 4;",
+            "(0, 5)",
+        ),
+        Rule("comptime.expr", "print(comptime (2 + 3)); print(comptime sizeof(uint64));", "5 8"),
+    ]
+)
+def test_comptime(rule: Rule) -> None:
+    assert rule.run() == rule.shows
+
+
+@tag("comptime.if", "bi.probe")
+def test_one_block_for_two_probes_is_decided_for_each() -> None:
+    text = 'begin, end { if comptime (probe == "begin") { print("B"); } else { @e = 1; print("E"); } }'
+    assert run(text).text.split() == ["B", "E"]
+
+
+@tag("comptime.expr", "err.comptime", "comptime.if")
+def test_what_is_not_known_while_compiling() -> None:
+    message = "Unable to resolve comptime expression"
+    assert refused("begin { print(comptime pid); }") == [message]
+    assert refused("begin { $a = 4; if comptime ($a == 4) { print(1); } }") == [message]
+
+
+@tag("bi.config")
+def test_config() -> None:
+    shown = run("begin { print(config); }").text
+    for setting in fields(Config):
+        hidden = setting.name in ("cache_user_symbols", "dummy_ts_map")
+        assert (f".{setting.name} = " in shown) != hidden
+    assert ".max_strlen = 1024, .missing_probes = error," in shown
+    assert ".cpp_demangle = true," in shown
+    head = 'config = { max_strlen = 100; stack_mode = "perf"; print_maps_on_exit = false } '
+    text = "begin { print((config.max_strlen, config.stack_mode, config.print_maps_on_exit, sizeof(config.license))); }"
+    assert run(head + text).text.split("\n")[0] == "(100, perf, false, 4)"
+    assert run(text, environment=(("BPFTRACE_MAX_STRLEN", "77"),)).text.startswith("(77, bpftrace, true, 4)")
+    folded = 'begin { if comptime (config.stack_mode == "perf") { print("P"); } else { print($none); } }'
+    assert run(head + folded).text.split() == ["P"]
+    for word in ("max_strln", "cache_user_symbols", "dummy_ts_map"):
+        (message,) = refused(f"begin {{ print(config.{word}); }}")
+        assert f"'{word}'" in message
