@@ -84,7 +84,7 @@ class CallChecker(OperatorChecker):
             node, feature, arguments, tuple(types), constants, self.typed.target, self.context,
             self.diagnostics, feature.returns, element, bool(self.loops),
             tuple(self.map_info(a).used_without_key if isinstance(a, Map) else None for a in arguments),
-            targets=self.typed.targets,
+            targets=self.typed.targets, repeated=self.loop_depth > 0,
         )  # fmt: skip
         self.typed.sites[node] = site
         if feature.unsafe and not self.context.unsafe:

@@ -116,6 +116,7 @@ class CallSite:
     `types` and `constants` belong to the arguments (a constant is None when the value is not known while
     compiling). `element` is the map element that an aggregation updates. `scalars` says of arguments that are maps
     whether they are used without keys (None: not decided, or not a map). `discarded` says that nobody uses the value.
+    `in_loop` says that it is in the body of a `for`, `repeated` that of a `for` or a `while`.
     `targets` are all that the program serves, in the order of their cookies.
     """
 
@@ -133,6 +134,7 @@ class CallSite:
     scalars: tuple[bool | None, ...] = ()
     discarded: bool = False
     targets: tuple[Target, ...] = ()
+    repeated: bool = False
 
     def __len__(self) -> int:
         return len(self.arguments)
