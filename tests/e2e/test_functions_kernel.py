@@ -68,9 +68,14 @@ def test_the_name_of_another_thread(host: LiveHost) -> None:
 
 @tag("bi.comm-pid")
 def test_comm_of_pid_where_it_is_not_possible(host: LiveHost) -> None:
-    assert refused("rawtracepoint:sys_enter { print(comm(1)); }") == [
-        "Syntax comm(PID) is not supported in this probe type yet. Type: rawtracepoint"
-    ]
+    if host.function_prototype(TASK) is None:
+        result = run("begin { print(comm(1)); }")
+        assert result.text == "[unknown]\n"
+        assert "WARNING: This kernel has no bpf_task_from_pid, which comm(PID) needs\n" in result.errors
+    else:
+        assert refused("rawtracepoint:sys_enter { print(comm(1)); }") == [
+            "Syntax comm(PID) is not supported in this probe type yet. Type: rawtracepoint"
+        ]
     assert refused('interval:ms:1 { print(comm("a")); }') == ["comm() only supports int arguments (string provided)"]
     assert refused("interval:ms:1 { print(comm(1, 2)); }") == ["comm() takes up to one argument (2 provided)"]
 
@@ -90,14 +95,14 @@ def test_what_is_known_of_kernel_functions(host: LiveHost) -> None:
 
 
 @tag("fn.kfunc_allowed")
-def test_the_kernel_agrees_about_what_may_be_called() -> None:
+def test_the_kernel_agrees_about_what_may_be_called(host: LiveHost) -> None:
     """`comm(PID)` loads exactly where the function is allowed."""
     for probe in ("interval:ms:1", "tracepoint:sched:sched_switch", "rawtracepoint:sched_switch", "profile:hz:99"):
         asked = f'{probe} {{ print(kfunc_allowed("{TASK}")); exit(); }}'
         if run(asked).text.split()[:1] == ["true"]:
             run(f"{probe} {{ @ = comm({os.getpid()}); exit(); }}")
-        else:
-            assert refused(f"{probe} {{ @ = comm(1); }}") or not LiveHost().function_prototype(TASK)
+        elif host.function_prototype(TASK) is not None:
+            assert refused(f"{probe} {{ @ = comm(1); }}")
 
 
 @tag("fn.len")
@@ -152,6 +157,28 @@ client.connect(server.getsockname())
     assert int((tmp_path / "cookie").read_text()) in found
     null = "rawtracepoint:sys_enter { @ = socket_cookie((struct sock *)0); exit(); }"
     assert run(null).maps["@"] == 0
+
+
+@pytest.mark.vm
+@tag("fn.socket_cookie", "bi.comm-pid", "fn.kfunc_allowed")
+def test_socket_cookie_and_comm_at_functions_of_the_kernel() -> None:
+    """The socket gets its number from the probe, and tells it afterwards."""
+    me = os.getpid()
+    text = f"""fentry:tcp_v4_connect /pid == {me}/ {{ @entry = socket_cookie(args.sk); }}
+        fexit:tcp_v4_connect /pid == {me}/ {{
+            @back = socket_cookie(args.sk);
+            if comptime (kfunc_allowed("{TASK}")) {{ @name = comm({me}); }} else {{ @name = comm; }}
+            exit(); }}"""
+    with socket.create_server(("127.0.0.1", 0)) as server, trace(text) as running:
+        client: list[socket.socket] = []
+        for output in running.outputs():
+            if output.kind == "attached_probes":
+                client.append(socket.create_connection(server.getsockname()))
+        found = running.maps
+    with client[0] as connected:
+        cookie = struct.unpack("Q", connected.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))[0]
+    assert cookie
+    assert found == {"@entry": cookie, "@back": cookie, "@name": COMM}
 
 
 @tag("fn.socket_cookie")
