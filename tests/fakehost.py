@@ -129,7 +129,12 @@ STRUCTS: dict[Struct, tuple[Member, ...]] = {
         ("hash", UINT32, 0), ("len", UINT32, 4), ("hash_len", UINT64, 0), ("name", _kernel(UINT8), 8)
     ),
     Struct("inode", 600): members(("i_mode", UINT16, 0), ("i_ino", UINT64, 64), ("i_size", INT64, 80)),
-    Struct("sk_buff", 232): members(("dev", _kernel(Struct("net_device", 2560)), 16), ("len", UINT32, 112)),
+    Struct("sk_buff", 232): members(
+        ("dev", _kernel(Struct("net_device", 2560)), 16),
+        ("len", UINT32, 112),
+        ("data_len", UINT32, 116),
+        ("data", _kernel(UINT8), 200),
+    ),
     Struct("net_device", 2560): members(
         ("dev_addr", _kernel(UINT8), 1016), ("name", String(16), 304), ("ifindex", INT32, 224)
     ),
@@ -310,6 +315,9 @@ FUNCTIONS: dict[tuple[str, str], Prototype] = {
 }
 
 RAW_TRACEPOINTS: dict[str, Prototype] = {
+    "net_dev_queue": _prototype(
+        "net_dev_queue", VOID, "void", ("skb", _kernel(Struct("sk_buff", 232)), "struct sk_buff *")
+    ),
     "inet_sock_set_state": _prototype(
         "inet_sock_set_state",
         VOID,

@@ -101,6 +101,7 @@ NOT_COMPARED = {
     "runtime_warning": "is not to be called",
     "signal": "kills",
     "signal_thread": "kills",
+    "skboutput": "writes a file",
     "socket_cookie": "needs a socket of the kernel",
     "system": "runs a command",
     "time": "shows the time",

@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -191,6 +192,73 @@ def test_bad_calls_of_socket_cookie() -> None:
     ]
     assert refused("iter:tcp { print(socket_cookie(5)); }") == [
         "socket_cookie() only supports pointer arguments (int provided)"
+    ]
+
+
+# ---------------------------------------------------------------- packets
+
+SEND = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("127.0.0.1", 0))
+for number in range(3):
+    s.sendto(b"packet number %d" % number, s.getsockname())
+"""
+ETHERNET, IP_AND_UDP = 14, 28  # bytes of headers
+TEXT = len("packet number 0")
+
+
+def pcap(path: Path) -> list[tuple[float, int, bytes]]:
+    """Time, true length and bytes of each packet of a file (pcap-savefile(5))."""
+    data = path.read_bytes()
+    assert struct.unpack("<IHHiIII", data[:24]) == (0xA1B23C4D, 2, 4, 0, 0, 65536, 101)
+    found, at = [], 24
+    while at < len(data):
+        seconds, nanoseconds, size, length = struct.unpack_from("<IIII", data, at)
+        found.append((seconds + nanoseconds / 1e9, length, data[at + 16 : at + 16 + size]))
+        at += 16 + size
+    return found
+
+
+@tag("fn.skboutput")
+def test_skboutput(tmp_path: Path) -> None:
+    whole, start = tmp_path / "whole", tmp_path / "start"
+    text = f"""rawtracepoint:net_dev_queue /pid == cpid/ {{
+        $r = skboutput("{whole}", args.skb, args.skb.len, {ETHERNET});
+        skboutput("{start}", args.skb, 20, 0);
+        skboutput("/nonexistent/file", args.skb, 20, 0);
+        print($r); }}"""
+    before = time.time()
+    result = run(text, command=python(tmp_path, SEND))
+    packets = pcap(whole)
+    assert [data[IP_AND_UDP:] for _, _, data in packets] == [b"packet number %d" % number for number in range(3)]
+    assert all(data[:1] == b"\x45" and data[12:20] == bytes((127, 0, 0, 1)) * 2 for _, _, data in packets)
+    assert all(length == IP_AND_UDP + TEXT for _, length, _ in packets)
+    assert all(before - 1 < moment < time.time() + 1 for moment, _, _ in packets)
+    assert [(length, len(data)) for _, length, data in pcap(start)] == [(ETHERNET + IP_AND_UDP + TEXT, 20)] * 3
+    assert result.text == "0\n0\n0\n"
+    # said once, not for each packet
+    assert result.errors.count("failed to open file '/nonexistent/file' (No such file or directory)") == 1
+
+
+@tag("fn.skboutput")
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("skboutput(comm, args.skb, 1, 0)", "skboutput() expects a string literal (string provided)"),
+        ('skboutput("f", args.skb, 1, pid)', "skboutput() expects a int literal (int provided)"),
+        ('skboutput("f", args.skb, 1)', "skboutput() requires 4 arguments (3 provided)"),
+        (
+            'skboutput("f", curtask, 1, 0)',
+            "skboutput() only supports struct sk_buff * arguments (struct task_struct * provided)",
+        ),
+        ('skboutput("f", args.skb, 1, 5000)', "skboutput() leaves out 0 to 4095 bytes, not 5000"),
+    ],
+)
+def test_bad_calls_of_skboutput(call: str, message: str) -> None:
+    assert refused(f"rawtracepoint:net_dev_queue {{ {call}; }}") == [message]
+    assert refused('begin { skboutput("f", (struct sk_buff *)0, 1, 0); }') == [
+        "The skboutput function can only be used with 'fentry', 'fexit', 'iter', 'rawtracepoint' probes"
     ]
 
 

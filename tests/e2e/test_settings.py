@@ -81,7 +81,11 @@ def test_size_of_the_ring() -> None:
         with trace(f"config = {{ perf_rb_pages = {pages} }} {text}", options=Options(cache=False)):
             assert max(rings()) == pages * PAGE
     assert rings() == before
-    available = next(int(line.split()[1]) for line in Path("/proc/meminfo").open() if line.startswith("MemAvailable"))
+    available = next(
+        int(line.split()[1])
+        for line in Path("/proc/meminfo").read_text().splitlines()
+        if line.startswith("MemAvailable")
+    )
     if available < 1 << 15:
         pytest.skip("this machine has less than 32 MB to spare, of which the size depends")
     with trace(text):

@@ -1,6 +1,7 @@
 """Functions: one class for each name (reference part 2, section 2)."""
 
 from pytrace.language.functions import (
+    capture,
     control,
     debug,
     files,
@@ -24,6 +25,7 @@ from pytrace.language.functions import (
 )
 
 __all__ = [
+    "capture",
     "control",
     "debug",
     "files",
