@@ -55,7 +55,6 @@ class StatementGenerator(LoopGenerator):
 
     def block_value(self, node: Block | If) -> Value:
         """A block or `if` used for its value."""
-        node = cast("Block | If", self.chosen(node))
         if isinstance(node, Block):
             for statement in node.statements:
                 self.statement(statement)
@@ -107,7 +106,6 @@ class StatementGenerator(LoopGenerator):
 
     def expression(self, value: Expr) -> None:
         """An expression whose value is thrown away."""
-        value = self.chosen(value)
         match value:
             case Block():
                 self.body(value)
@@ -116,19 +114,15 @@ class StatementGenerator(LoopGenerator):
             case _:
                 self.value(value)
 
-    def chosen(self, value: Expr) -> Expr:
-        """The branch that is left of `if comptime`, anything else as it is."""
-        while isinstance(value, If) and value in self.typed.expansions:
-            value = self.typed.expansions[value]
-        return value
-
     def if_(self, node: If) -> None:
         """`if` as a statement."""
         otherwise = node.otherwise
 
         def other() -> None:
-            if otherwise is not None:
-                self.expression(otherwise)
+            if isinstance(otherwise, Block):
+                self.body(otherwise)
+            elif otherwise is not None:
+                self.if_(otherwise)
 
         self.when(
             self.condition(node.condition),

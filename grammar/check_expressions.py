@@ -257,10 +257,6 @@ class ExpressionChecker(CallChecker):
         kind = self.member_type(key, "Value '{}' cannot be used as a map key.")
         if kind == NONE:
             return
-        if holds_context(kind):
-            hint = "Its members can be, e.g. ctx.ip."
-            self.error("err.type.ctxkey", f"The context cannot be part of a map key: {info.label}", key, hints=(hint,))
-            return
         merged = promote(copied(info.key), copied(kind))
         if merged is None:
             self.error(
@@ -549,10 +545,3 @@ def truncate(value: int, size: int, signed: bool) -> int:
     """A number cut to `size` bytes."""
     value &= (1 << (size * 8)) - 1
     return value - (1 << (size * 8)) if signed and value >> (size * 8 - 1) else value
-
-
-def holds_context(kind: Type) -> bool:
-    """Whether a value of the type is, or contains, the program's context pointer, which the kernel lets nobody keep."""
-    if isinstance(kind, (Tuple, Record)):
-        return any(holds_context(item) for item in kind.items)
-    return isinstance(kind, Pointer) and kind.space is Space.DIRECT

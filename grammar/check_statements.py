@@ -11,7 +11,6 @@ from pytrace.grammar.nodes import (
     Binary,
     Block,
     Call,
-    Comptime,
     Discard,
     Expr,
     ExprStatement,
@@ -91,9 +90,6 @@ class StatementChecker(ExpressionChecker):
         if isinstance(node, Block):
             return self.set(node, self.check_block(node))
         self.check_condition(node.condition, self.infer(node.condition))
-        if isinstance(node.condition, Comptime):
-            chosen = self.choose(node, node.condition)
-            return self.set(node, NONE if chosen is None else self.infer_block_value(chosen))
         then = self.set(node.then, self.check_block(node.then))
         if node.otherwise is None:
             return self.set(node, NONE)
@@ -163,26 +159,11 @@ class StatementChecker(ExpressionChecker):
     def check_if(self, node: If) -> None:
         """`if` as a statement."""
         self.check_condition(node.condition, self.infer(node.condition))
-        if isinstance(node.condition, Comptime):
-            chosen = self.choose(node, node.condition)
-            if chosen is not None:
-                self.check_expression(chosen)
-            return
         self.check_discarded(node.then)
         if isinstance(node.otherwise, Block):
             self.check_discarded(node.otherwise)
         elif node.otherwise is not None:
             self.check_if(node.otherwise)
-
-    def choose(self, node: If, condition: Comptime) -> Block | If | None:
-        """The branch of `if comptime (c)` that stays, in place of the whole; the other is not looked at. None as long
-        as the condition is not known."""
-        value = self.constant(condition)
-        if value is None:
-            return None
-        chosen = node.then if value else node.otherwise or Block(node.span, ())
-        self.typed.expansions[node] = chosen
-        return chosen
 
     def check_return(self, node: Return, value: Expr | None) -> None:
         """`return;` and `return integer;`"""

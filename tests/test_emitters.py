@@ -87,7 +87,6 @@ NOT_COMPARED = {
     "clear": "acts on a map after the program has run",
     "debugf": "writes to the kernel's trace",
     "exit": "ends the run",
-    "fail": "is refused",
     "find": "gives a variable a value",
     "getopt": "depends on the command line",
     "join": "reads the memory of a process",

@@ -328,64 +328,6 @@ def test_bad_calls_of_debugf(call: str, message: str) -> None:
 # ---------------------------------------------------------------- while compiling
 
 
-@tag("fn.fail", "comptime.if")
-def test_fail() -> None:
-    assert refused('begin { fail("no %s on %d CPUs, %x", "luck", 2, 255); }') == ["no luck on 2 CPUs, ff"]
-    assert refused('begin { fail("plain"); }') == ["plain"]
-    assert refused('begin { fail("%d", pid); }') == ["fail() arguments need to be literals"]
-    assert refused('begin { fail("%d"); }') == ["not enough arguments for format string (0 supplied, 1 expected)"]
-    assert begin('if comptime (1 == 2) { fail("never"); } else { print("kept"); }') == "kept"
-    assert refused('begin { if comptime (is_str(comm)) { fail("kept"); } }') == ["kept"]
-
-
-@rules(
-    [
-        Rule("comptime.if", "if comptime (1 == 1) { print(1); } else { print($unknown); }", "1"),
-        Rule("comptime.if", "if comptime (false) { print($unknown); } else { print(2); }", "2"),
-        Rule("comptime.if", 'if comptime is_str(5) { print(@x + "a"); } else if comptime (true) { print(3); }', "3"),
-        Rule(
-            "comptime.if", "if comptime (false) { print(1); } else if (pid == 0) { print(2); } else { print(3); }", "3"
-        ),
-        Rule("comptime.if", "if (pid) { print(1); } else if comptime (false) { print($unknown); }", "1"),
-        Rule("comptime.if", '$x = if comptime (true) { 5 } else { "a" }; print($x);', "5"),
-        Rule(
-            "comptime.if",
-            '$x = if comptime (false) { "a" } else if comptime (true) { 6 } else { "b" }; print($x);',
-            "6",
-        ),
-        Rule("comptime.if", "for ($i : 0..2) { if comptime (is_str($i)) { print($u); } else { print($i); } }", "0 1"),
-        Rule("comptime.if", "if comptime (false) { print(1); } print(9);", "9"),
-        # of maps the types become known only after some rounds, those of later text too
-        Rule(
-            "comptime.if infer.comptime",
-            'if comptime (is_str(@a)) { @b["k"] = 1; } else { @b = "x"; } @a = 1; print(@b);',
-            "@b: x",
-        ),
-        Rule(
-            "comptime.if infer.comptime",
-            "if comptime is_scalar(@m) { print(@m); } else { print((@m[1], 5)); } @m[1] = 4;",
-            "(0, 5)",
-        ),
-        Rule("comptime.expr", "print(comptime (2 + 3)); print(comptime sizeof(uint64));", "5 8"),
-    ]
-)
-def test_comptime(rule: Rule) -> None:
-    assert rule.run() == rule.shows
-
-
-@tag("comptime.if", "bi.probe")
-def test_one_block_for_two_probes_is_decided_for_each() -> None:
-    text = 'begin, end { if comptime (probe == "begin") { print("B"); } else { @e = 1; print("E"); } }'
-    assert run(text).text.split() == ["B", "E"]
-
-
-@tag("comptime.expr", "err.comptime", "comptime.if")
-def test_what_is_not_known_while_compiling() -> None:
-    message = "Unable to resolve comptime expression"
-    assert refused("begin { print(comptime pid); }") == [message]
-    assert refused("begin { $a = 4; if comptime ($a == 4) { print(1); } }") == [message]
-
-
 @tag("bi.config")
 def test_config() -> None:
     shown = run("begin { print(config); }").text
@@ -398,8 +340,8 @@ def test_config() -> None:
     text = "begin { print((config.max_strlen, config.stack_mode, config.print_maps_on_exit, sizeof(config.license))); }"
     assert run(head + text).text.split("\n")[0] == "(100, perf, false, 4)"
     assert run(text, environment=(("BPFTRACE_MAX_STRLEN", "77"),)).text.startswith("(77, bpftrace, true, 4)")
-    folded = 'begin { if comptime (config.stack_mode == "perf") { print("P"); } else { print($none); } }'
-    assert run(head + folded).text.split() == ["P"]
+    folded = 'begin { print(comptime (config.stack_mode == "perf")); static_assert(config.max_strlen == 100, "no"); }'
+    assert run(head + folded).text.split() == ["true"]
     for word in ("max_strln", "cache_user_symbols", "dummy_ts_map"):
         (message,) = refused(f"begin {{ print(config.{word}); }}")
         assert f"'{word}'" in message

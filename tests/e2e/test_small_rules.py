@@ -73,15 +73,6 @@ def test_printing_a_map_in_a_loop() -> None:
     assert warning not in run(f"begin {{ {map_} for ($i : 0..2) {{ print(@m[1]); print($i); }} }}").words
 
 
-@tag("err.type.ctxkey", "map.key.types")
-def test_the_context_is_no_key() -> None:
-    for key in ("ctx", "(1, ctx)", "$c", "(a = 1, b = $c)"):
-        text = f"interval:ms:1 {{ $c = ctx; @m[{key}] = 1; exit(); }}"
-        assert refused(text) == ["The context cannot be part of a map key: @m"]
-    kept = run("interval:ms:1 { @m[ctx.sample_period] = 1; exit(); }").maps["@m"]
-    assert kept == {1_000_000: 1}
-
-
 @tag("prog.config.names", "cfg.old")
 @pytest.mark.parametrize(
     "name", ["max_strlen", "MAX_STRLEN", "Max_StrLen", "BPFTRACE_MAX_STRLEN", "bpftrace_max_strlen"]

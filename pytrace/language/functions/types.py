@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from pytrace.grammar import types
-from pytrace.grammar.config import Config
-from pytrace.grammar.data import dataclass
-from pytrace.grammar.layout import Text, layout_of
-from pytrace.grammar.source import decode_text
-from pytrace.grammar.spec import CallSite, Emit, Function, Param, Services, Value, feature
+from pytrace.grammar.spec import CallSite, Emit, Function, Param, Value, feature
 from pytrace.grammar.types import BOOL, NONE, Array, Int, Pointer, String, Type
-from pytrace.language.printf import formatter, parse, problem
 
 ANY = Param("value")
 
@@ -22,9 +15,8 @@ class _IsType(Function):
     parameters = (ANY,)
     returns = BOOL
 
-    def fold(self, site: CallSite) -> bool | None:
-        # a type that is not known yet decides nothing
-        return None if site.types[0] == NONE else self.matches(site.types[0])
+    def fold(self, site: CallSite) -> bool:
+        return self.matches(site.types[0])
 
     def matches(self, kind: Type) -> bool:
         """Whether a type is of that kind."""
@@ -142,46 +134,6 @@ class StaticAssert(Function):
 
     def emit(self, emit: Emit, site: CallSite) -> Value | None:
         return None
-
-
-@feature
-class Fail(Function):
-    """Refuse to compile, with a message made by the format and the literals of `printf`.
-
-    A call in a branch of `if comptime` that is left out does nothing.
-
-    bt> begin { if comptime (sizeof(uint64) != 8) { fail("%d bytes are odd", sizeof(uint64)); } }
-    """
-
-    name = "fail"
-    parameters = (Param("format", ("string",), literal=True), Param("values", rest=True))
-
-    def type(self, site: CallSite) -> Type:
-        parsed, kinds, values = parse(site.text(0)), site.types[1:], site.constants[1:]
-        unknown = next((i for i, value in enumerate(values, 1) if value is None), None)
-        if unknown is not None:
-            site.error("fn.fail", "fail() arguments need to be literals", unknown)
-            return NONE
-        mismatch = problem(parsed, kinds)
-        if mismatch is not None:
-            at = mismatch.index
-            site.error("fmt.check", mismatch.message, None if at is None else at + 1, mismatch.hints)
-            return NONE
-        layouts = [layout_of(kind, site.context.host) for kind in kinds]
-        shown = [Text(decode_text(value)) if isinstance(value, bytes) else value for value in values]
-        services = cast("Services", _Settings(site.context.config))
-        site.error("fn.fail", formatter(parsed, layouts, services)(shown))
-        return NONE
-
-    def emit(self, emit: Emit, site: CallSite) -> Value | None:
-        return None
-
-
-@dataclass(slots=True)
-class _Settings:
-    """As much of `Services` as showing a literal takes."""
-
-    config: Config
 
 
 @feature
