@@ -10,7 +10,7 @@ from pytrace.grammar.nodes import Expr
 from pytrace.grammar.spec import Action, ActionRecord, CallSite, Emit, Output, Param, Session, Value, feature
 from pytrace.grammar.types import NONE, UINT32, UINT64, Buffer, Pointer, Space, Struct, Type
 from pytrace.language.functions.shell import failure
-from pytrace.language.functions.support import clamp
+from pytrace.language.functions.support import clamp, hidden_zero
 
 PROBES = ("fentry", "fexit", "iter", "rawtracepoint")
 MOST_BYTES = 4096  # of one packet
@@ -77,8 +77,9 @@ class Skboutput(Action):
         asked = clamp(emit, emit.value(site.arguments[2]), MOST_BYTES)
         count = emit.select(emit.compare("<", asked, most), asked, most)
         packet = emit.scratch(LENGTH + MOST_BYTES)
-        # once more, so that the verifier sees the bound of what is used
-        emit.read(emit.part(packet, LENGTH, MOST_BYTES), clamp(emit, count, MOST_BYTES), data, Space.KERNEL)
+        # Once more: the verifier of Linux 6.1 has lost the bound by now, and the optimiser must not know it.
+        size = clamp(emit, emit.arith("+", count, hidden_zero(emit)), MOST_BYTES)
+        emit.read(emit.part(packet, LENGTH, MOST_BYTES), size, data, Space.KERNEL)
         emit.store(packet, 0, emit.convert(count, UINT32))
         now = emit.helper("ktime_get_boot_ns")
         kind = Buffer(LENGTH + MOST_BYTES)
