@@ -54,6 +54,10 @@ class Tseries(Number):
         Param("reducer", ("string",), literal=True, optional=True),
     )
 
+    def buckets(self, kind: Aggregate) -> int:
+        """How many buckets a key can have."""
+        return int(kind.params[1])
+
     # ---- the kernel's half
 
     def type(self, site: CallSite) -> Type:

@@ -6,8 +6,10 @@ import struct
 from typing import Any, BinaryIO, ClassVar
 from weakref import WeakKeyDictionary
 
+from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.nodes import Expr
-from pytrace.grammar.spec import Action, ActionRecord, CallSite, Emit, Output, Param, Session, Value, feature
+from pytrace.grammar.plan import Action as ActionRecord
+from pytrace.grammar.spec import Action, CallSite, Output, Param, Session, feature
 from pytrace.grammar.types import NONE, UINT32, UINT64, Buffer, Pointer, Space, Struct, Type
 from pytrace.language.functions.shell import failure
 from pytrace.language.functions.support import clamp, hidden_zero

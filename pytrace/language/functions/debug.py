@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pytrace.grammar.spec import CallSite, Emit, Function, Param, Value, feature
+from pytrace.grammar.emit import Emit, Value
+from pytrace.grammar.spec import CallSite, Function, Param, feature
 from pytrace.grammar.types import NONE, Bool, Int, Pointer, String, Type
 from pytrace.language import kernelprintf
 from pytrace.language.printf import parse, problem

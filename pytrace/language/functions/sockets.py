@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import Host
-from pytrace.grammar.spec import CallSite, Emit, Function, Param, Value, feature
+from pytrace.grammar.spec import CallSite, Function, Param, feature
 from pytrace.grammar.types import UINT64, Pointer, Space, Struct, Type
 
 COOKIE = ("sock_common", "skc_cookie")  # every struct of a socket starts with this one (include/net/sock.h)
