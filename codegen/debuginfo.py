@@ -111,9 +111,18 @@ class DebugInfo:
         self._sources[subprogram] = span.source
         return subprogram
 
-    def declaration(self, function: ir.Function, result: Any, pointers: int) -> None:
-        """Attach a DISubprogram to a function that is declared only, with so many pointers as its parameters."""
-        signature = self._node("DISubroutineType", {"types": self._list([result, *[self.pointer] * pointers])})
+    def pointer_to(self, struct: str) -> Any:
+        """A pointer to a struct of which nothing is said but its name."""
+        named = {"tag": ir.DIToken("DW_TAG_structure_type"), "name": struct, "file": self.file, "size": 0}
+        target = self._node("DICompositeType", named | {"elements": self._list([])})
+        return self._node(
+            "DIDerivedType", {"tag": ir.DIToken("DW_TAG_pointer_type"), "size": 64, "baseType": target}
+        )
+
+    def declaration(self, function: ir.Function, types: list[Any]) -> None:
+        """Attach a DISubprogram to a function that is declared only: the type of its result (None: void), and those of
+        its parameters."""
+        signature = self._node("DISubroutineType", {"types": self._list(types)})
         subprogram = self._node(
             "DISubprogram",
             {

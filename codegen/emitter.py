@@ -8,6 +8,7 @@ from typing import Any
 from llvmlite import ir
 
 from pytrace.codegen.frame import I32, I64, PTR, Frame
+from pytrace.codegen.kfuncs import kernel_function
 from pytrace.codegen.maptable import MapTable
 from pytrace.grammar.config import Config
 from pytrace.grammar.emit import Slot, Value
@@ -220,8 +221,10 @@ class Emitter:
         """See Emit."""
         return Value(type, slot.raw, slot.align)
 
-    def part(self, slot: Slot, offset: int, size: int) -> Slot:
+    def part(self, slot: Slot, offset: int | Value, size: int) -> Slot:
         """See Emit."""
+        if isinstance(offset, Value):
+            return Slot(self.frame.offset(slot.raw, offset.raw), size, 1)
         return Slot(self.frame.offset(slot.raw, offset), size, aligned(slot.align, offset))
 
     def load(self, slot: Slot, offset: int | Value, type: Type) -> Value:
@@ -391,6 +394,16 @@ class Emitter:
         """See Emit."""
         made = self.frame.call(name, *(a.raw for a in arguments))
         return Value(type, self._extend(made, type))
+
+    def kernel_function(self, name: str, types: Sequence[str], *arguments: Value) -> Value:
+        """See Emit."""
+        function = kernel_function(self.frame.function.module, self.frame.debug, name, types)
+        passed = [
+            self.builder.inttoptr(a.raw, PTR) if text.endswith("*") and a.raw.type != PTR else a.raw
+            for text, a in zip(types[1:], arguments, strict=True)
+        ]
+        made = self.builder.call(function, passed)
+        return Value(UINT64, self.builder.ptrtoint(made, I64) if types[0].endswith("*") else made)
 
     def read(self, to: Slot, size: int | Value, address: Value, space: Space) -> Value:
         """See Emit."""

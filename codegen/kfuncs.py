@@ -6,6 +6,7 @@ libbpf finds the kernel's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -24,12 +25,31 @@ class _Declaration(ir.Function):  # type: ignore[misc]
         buf.append(f'declare {metadata} {self.return_value.type} {name}({arguments}) section "{self.section}"\n')
 
 
-def kernel_function(module: ir.Module, debug: DebugInfo, name: str, pointers: int) -> Any:
-    """A kernel function that takes so many pointers and returns a bool, in the low byte of its 64-bit result."""
+def kernel_function(module: ir.Module, debug: DebugInfo, name: str, types: Sequence[str]) -> Any:
+    """A function of the kernel by the C types of its result and its parameters: `bool`, `int`, `long`, `void`,
+    `void *`, `struct NAME *`. To LLVM all but pointers are 64 bits wide; of a bool result only the low byte counts."""
     known = module.globals.get(name)
     if known is not None:
         return known
-    function = _Declaration(module, ir.FunctionType(I64, [PTR] * pointers), name)
+    result, *parameters = (PTR if text.endswith("*") else I64 for text in types)
+    function = _Declaration(module, ir.FunctionType(result, parameters), name)
     function.section = ".ksyms"
-    debug.declaration(function, debug.base("_Bool", 8, "DW_ATE_boolean"), pointers)
+    debug.declaration(function, [_described(debug, text) for text in types])
     return function
+
+
+def _described(debug: DebugInfo, text: str) -> Any:
+    """The debug information of a C type."""
+    match text:
+        case "void":
+            return ir.Constant(ir.MetaDataType(), None)
+        case "void *":
+            return debug.pointer
+        case "bool":
+            return debug.base("_Bool", 8, "DW_ATE_boolean")
+        case "int":
+            return debug.int
+        case "long":
+            return debug.long
+        case _:
+            return debug.pointer_to(text.removeprefix("struct ").removesuffix(" *"))

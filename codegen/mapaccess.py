@@ -11,13 +11,14 @@ from pytrace.codegen.emitter import Emitter
 from pytrace.codegen.frame import I64, PTR, Frame
 from pytrace.codegen.maptable import MapTable, user_symbol
 from pytrace.grammar.data import dataclass
-from pytrace.grammar.emit import Slot, Value
+from pytrace.grammar.emit import SUM_ELEMENTS, Slot, Value
 from pytrace.grammar.nodes import Call, Expr, Identifier, Map, MapElement, Variable
 from pytrace.grammar.plan import MapSpec, PlanBuilder
 from pytrace.grammar.promote import is_scalar, settled
+from pytrace.grammar.settings import SettingError
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import Aggregation, Context, Registry, Sink
-from pytrace.grammar.types import INT64, NONE, UINT32, UINT64, Aggregate, Space, Type, round_up, size_of
+from pytrace.grammar.types import INT64, NONE, UINT32, UINT64, Aggregate, Int, Space, Type, round_up, size_of
 from pytrace.grammar.typing import Binding, ProgramTypes, TypedProbe
 
 BPF_ANY = 0
@@ -62,6 +63,18 @@ class MapAccess(Emitter):
     def is_control(self, feature: str, params: tuple[Any, ...]) -> bool:
         """See Emitter."""
         return self.registry.action(feature).is_control(params)
+
+    def helper(self, name: str, *arguments: Value | Slot, type: Type = UINT64) -> Value:
+        """See Emit. For tests a map can stand in for the clocks."""
+        if name in CLOCKS and self.config.dummy_ts_map:
+            return self.convert(self._dummy_time(self.config.dummy_ts_map), type)
+        return super().helper(name, *arguments, type=type)
+
+    def _dummy_time(self, label: str) -> Value:
+        spec = self.maps.specs.get(user_symbol(label[1:]))
+        if spec is None or not spec.scalar or not isinstance(spec.value.type, Int):
+            raise SettingError(f"dummy_ts_map: the program has no map {label} of one integer")
+        return self.read_element(self.locate_element(label[1:], None, self.typed.probe.span), spec.value.type)
 
     # ---- scratch variables
 
@@ -144,17 +157,6 @@ class MapAccess(Emitter):
         """The address of an element's value in the kernel's map, or null."""
         return self.frame.call_pointer("map_lookup_elem", element.variable, element.key.raw)
 
-    def helper(self, name: str, *arguments: Value | Slot, type: Type = UINT64) -> Value:
-        """See Emit. Tests may have a map in place of the clocks."""
-        known = self.maps.specs.get(user_symbol(self.compile_context.timestamps))
-        if name not in CLOCKS or known is None or not known.scalar or size_of(known.value.type) != 8:
-            return super().helper(name, *arguments, type=type)
-        result = self.frame.alloca(I64)
-        self.builder.store(ir.Constant(I64, 0), result)
-        entry = self.find(self.locate_element(self.compile_context.timestamps, None, self.typed.probe.span))
-        self.when(self.not_null(entry), lambda: self._fetch(Slot(entry, 8), result))
-        return Value(type, self.builder.load(result, typ=I64))
-
     def lookup(self, map: str, key: Expr | None) -> Value:
         """See Emit."""
         found = self.find(self.locate_element(map, key, self.typed.probe.span))
@@ -185,9 +187,11 @@ class MapAccess(Emitter):
         element = self.locate_element(map, key, self.typed.probe.span)
         return Value(INT64, self.frame.call("map_delete_elem", element.variable, element.key.raw))
 
-    def count_elements(self, map: str) -> Value:
+    def count_elements(self, map: str, sums: bool = False) -> Value:
         """See Emit. The helper calls a function for each element and gives their number."""
         _, variable = self.maps.user(map)
+        if sums:
+            return self.kernel_function(SUM_ELEMENTS, ("long", "struct bpf_map *"), Value(UINT64, variable))
         none = ir.Constant(I64, 0)
         unused = self.frame.zero_key()  # the helper insists on a pointer to the stack
         counted = self.frame.call("for_each_map_elem", variable, self.each_element(), unused, none)
@@ -340,6 +344,7 @@ class MapAccess(Emitter):
         kind = element.spec.value.type
         word = INT64 if isinstance(kind, Aggregate) and kind.signed else UINT64
         arguments = [self.convert(a, word) if is_scalar(a.type) else a for a in arguments]
+        arguments = [*feature.prepare(self, site, arguments)]
         if feature.bucketed:
             bucket = feature.bucket(self, site, arguments)
             self.store(element.key, round_up(size_of(element.spec.key.type), 8), bucket)
@@ -353,4 +358,5 @@ class MapAccess(Emitter):
 
         self.when(missing, insert)
         cell = self.builder.load(place, typ=PTR)
-        self.when(self.not_null(cell), lambda: feature.update(self, Slot(cell, 8 * feature.words), arguments))
+        slot = Slot(cell, 8 * feature.words)
+        self.when(self.not_null(cell), lambda: feature.update(self, site, slot, arguments))

@@ -31,7 +31,7 @@ def call_half(frame: Frame, entry: ir.Function, back: ir.Function, parameters: i
     """Call `entry` or `back`, as the kernel says. The result stays 0: any other at entry would make the kernel leave
     out the return (kernel/trace/fprobe.c)."""
     context = frame.builder.load(frame.context_slot_, typ=PTR)
-    ask = kernel_function(frame.function.module, frame.debug, IS_RETURN, parameters)
+    ask = kernel_function(frame.function.module, frame.debug, IS_RETURN, ["bool", *["void *"] * parameters])
     returns = frame.builder.call(ask, [context] * parameters)
     low = frame.builder.trunc(returns, I8)
     at_return, at_entry, done = frame.block("return"), frame.block("at_entry"), frame.block("done")

@@ -130,7 +130,7 @@ class CallChecker(OperatorChecker):
             node, feature, arguments, tuple(types), constants, self.typed.target, self.context,
             self.diagnostics, feature.returns, element, bool(self.loops),
             tuple(self.map_info(a).used_without_key if isinstance(a, Map) else None for a in arguments),
-            targets=self.typed.targets,
+            targets=self.typed.targets, repeated=self.loop_depth > 0,
         )  # fmt: skip
         self.typed.sites[node] = site
         if feature.unsafe and not self.context.unsafe:
@@ -154,6 +154,10 @@ class CallChecker(OperatorChecker):
         if isinstance(site.type, Struct) and site.type.kind == "args":
             site.type = self.source.argument_struct(self.typed.target)
             site.type = cast("Struct", self.with_space(site.type, Space.DIRECT))
+        made = feature.expand(site) if good else None
+        if made is not None:
+            self.typed.expansions[node] = made
+            return self.set(node, self.infer(made), self.constant(made))
         value = feature.fold(site) if good and not isinstance(feature, Aggregation) else None
         return self.set(node, site.type, value)
 

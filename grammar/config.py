@@ -11,6 +11,7 @@ class Config:
 
     cache_user_symbols: str = "PER_PID"
     cpp_demangle: bool = True
+    dummy_ts_map: str = ""  # of the environment only
     lazy_symbolication: bool = True
     license: str = "GPL"
     log_size: int = 1_000_000

@@ -15,6 +15,8 @@ from pytrace.grammar.nodes import Expr
 from pytrace.grammar.source import Span
 from pytrace.grammar.types import UINT64, Space, Type
 
+SUM_ELEMENTS = "bpf_map_sum_elem_count"  # how many elements a map has (kernel/bpf/map_iter.c, Linux 6.6)
+
 
 @dataclass(frozen=True, slots=True)
 class Value:
@@ -97,8 +99,8 @@ class Emit(Protocol):
         """The memory as a value of a type that is not a scalar."""
         ...
 
-    def part(self, slot: Slot, offset: int, size: int) -> Slot:
-        """A part of a slot."""
+    def part(self, slot: Slot, offset: int | Value, size: int) -> Slot:
+        """A part of a slot. The verifier must know that an offset that is not a constant is within bounds."""
         ...
 
     def load(self, slot: Slot, offset: int | Value, type: Type) -> Value:
@@ -185,6 +187,11 @@ class Emit(Protocol):
         """Call a BPF helper by its kernel name without `bpf_` (include/uapi/linux/bpf.h)."""
         ...
 
+    def kernel_function(self, name: str, types: Sequence[str], *arguments: Value) -> Value:
+        """Call a function that the kernel offers to programs (Documentation/bpf/kfuncs.rst), by the C types of its
+        result and its parameters: `int`, `long`, `bool`, `void`, `void *`, `struct NAME *`."""
+        ...
+
     def read(self, to: Slot, size: int | Value, address: Value, space: Space) -> Value:
         """Copy from foreign memory; the result is 0 or a negative error, and the memory zero on failure."""
         ...
@@ -221,8 +228,9 @@ class Emit(Protocol):
         """Delete an element; 0, or a negative error if there was none."""
         ...
 
-    def count_elements(self, map: str) -> Value:
-        """The number of elements of a user map."""
+    def count_elements(self, map: str, sums: bool = False) -> Value:
+        """The number of elements of a user map. `sums` says that the kernel may be asked (`SUM_ELEMENTS`)
+        and they need not be counted one by one."""
         ...
 
     def table(self, name: str, key: Value) -> Value:

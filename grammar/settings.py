@@ -86,7 +86,7 @@ def _known_name(setting: nodes.Setting, diagnostics: Diagnostics) -> str | None:
         new = RENAMED[name]
         diagnostics.warning("cfg.old", f"{name} has been renamed, please use {new}", setting.span)
         return new
-    if name in _CONVERTERS:
+    if name in _CONVERTERS and name not in ENVIRONMENT_ONLY:
         return name
     if name in RETIRED:
         diagnostics.warning("cfg.old", f"{name} is deprecated and has no effect", setting.span)
@@ -94,7 +94,7 @@ def _known_name(setting: nodes.Setting, diagnostics: Diagnostics) -> str | None:
         diagnostics.error(TAG, f"{name}: can only be set as an environment variable", setting.span)
     else:
         message = f"{name}: not a known configuration option"
-        diagnostics.error(TAG, message, setting.span, hints=did_you_mean(name, _CONVERTERS))
+        diagnostics.error(TAG, message, setting.span, hints=did_you_mean(name, _CONVERTERS.keys() - ENVIRONMENT_ONLY))
     return None
 
 
@@ -153,6 +153,14 @@ def _symbol_cache(name: str, value: Value) -> str:
     return choices.get(word) or _choice("PER_PID", "PER_PROGRAM", "NONE")(name, word)
 
 
+def _map_name(name: str, value: Value) -> str:
+    """A map's name as programs write it."""
+    text = _text(name, value)
+    if text and not text.startswith("@"):
+        raise SettingError(f"{name}: expecting the name of a map like @ts, got {text}")
+    return text
+
+
 def _license(name: str, value: Value) -> str:
     if value in LICENSES:
         return str(value)
@@ -173,6 +181,7 @@ def _unstable(name: str, value: Value) -> str:
 
 _SPECIAL: dict[str, Callable[[str, Value], Value]] = {
     "cache_user_symbols": _symbol_cache,
+    "dummy_ts_map": _map_name,
     "license": _license,
     "missing_probes": _choice("ignore", "warn", "error"),
     "stack_mode": _choice("bpftrace", "raw", "perf", "build_id"),

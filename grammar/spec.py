@@ -97,7 +97,7 @@ class Context:
     `--name=value` for the program's own options, `options` those that it turns out to have: default and description.
     `mode` is that of the run (empty: trace), `probe_filter` the expression of `--probe-filter`. `single` holds attach
     points that a program may have only once, with their places. `aot` says that the program is compiled for later runs,
-    so that the values of its options are not known. `timestamps` is a map whose value is read instead of all clocks.
+    so that the values of its options are not known.
     """
 
     host: Host
@@ -115,7 +115,6 @@ class Context:
     probe_filter: re.Pattern[str] | None = None
     single: dict[str, Span] = field(default_factory=dict)
     aot: bool = False
-    timestamps: str = ""
 
 
 @dataclass(slots=True)
@@ -125,6 +124,7 @@ class CallSite:
     `types` and `constants` belong to the arguments (a constant is None when the value is not known while
     compiling). `element` is the map element that an aggregation updates. `scalars` says of arguments that are maps
     whether they are used without keys (None: not decided, or not a map). `discarded` says that nobody uses the value.
+    `in_loop` says that it is in the body of a `for`, `repeated` that of a `for` or a `while`.
     `targets` are all that the program serves, in the order of their cookies.
     """
 
@@ -142,6 +142,7 @@ class CallSite:
     scalars: tuple[bool | None, ...] = ()
     discarded: bool = False
     targets: tuple[Target, ...] = ()
+    repeated: bool = False
 
     def __len__(self) -> int:
         return len(self.arguments)
@@ -249,6 +250,10 @@ class Function(Feature):
         """The value, when it is known while compiling."""
         return None
 
+    def expand(self, site: CallSite) -> Expr | None:
+        """What is to be compiled in place of the call, or None; then there is no `emit`."""
+        return None
+
     def emit(self, emit: Emit, site: CallSite) -> Value | None:
         """Make the code; None when the call has no value."""
         raise NotImplementedError(self.name)
@@ -307,12 +312,17 @@ class Aggregation(Function):
     castable: ClassVar[bool] = False
     bucketed: ClassVar[bool] = False
     document: ClassVar[str] = "map"  # the type of a map's JSON document
+    by_key: ClassVar[bool] = False  # a printed map is sorted by the bytes of its keys
 
-    def update(self, emit: Emit, slot: Slot, arguments: Sequence[Value]) -> None:
-        """Update this CPU's cell; a new cell is all zero.
+    def prepare(self, emit: Emit, site: CallSite, arguments: Sequence[Value]) -> Sequence[Value]:
+        """What `bucket` and `update` get as arguments: those of the call, and what both have to agree on.
 
-        The arguments come converted to the 64-bit integer type of the map's own sign.
+        The call's come converted to the 64-bit integer type of the map's own sign.
         """
+        return arguments
+
+    def update(self, emit: Emit, site: CallSite, slot: Slot, arguments: Sequence[Value]) -> None:
+        """Update this CPU's cell; a new cell is all zero."""
         raise NotImplementedError
 
     def bucket(self, emit: Emit, site: CallSite, arguments: Sequence[Value]) -> Value:
@@ -337,6 +347,10 @@ class Aggregation(Function):
         A bucketed aggregation gets a dict from the bucket's number to that bucket's cells.
         """
         raise NotImplementedError
+
+    def relate(self, kind: Aggregate, values: list[Any]) -> list[Any]:
+        """The values of all elements of a map → what is shown of each, where that depends on the others."""
+        return values
 
     def order(self, kind: Aggregate, value: Any) -> Any:
         """What the elements of a printed map are sorted by."""

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 # The parser allows trees 300 levels deep, and a pass may take several calls for each level.
 RECURSION_LIMIT = 10_000
-TIMESTAMPS = "BPFTRACE_DUMMY_TS_MAP"  # for tests: the map that is read instead of clocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,6 @@ def compile_text(
         host or live_host(options), config, diagnostics, options.parameters, options.pid,
         options.command is not None, options.unsafe, options.warnings, options.helper_errors, options.named,
         mode=options.mode, probe_filter=compile_filter(options.probe_filter), aot=options.aot,
-        timestamps=environment.get(TIMESTAMPS, "").removeprefix("@"),
     )  # fmt: skip
     for note in context.host.notes():
         diagnostics.warning("env.BTF", note, None)

@@ -180,7 +180,7 @@ def entry_name(text: str, name: str, options: Options) -> str:
     # these decide how a program is run and shown, not what is compiled
     compiled = replace(options, verbose=False, dry_run=False, strict=False, values=True, cache=True, color=False)
     parts = (
-        _FORMAT, __version__, sys.version, kernel_identity(), name, text, compiled, settings,
+        _FORMAT, __version__, os.path.dirname(__file__), sys.version, kernel_identity(), name, text, compiled, settings,
         [stat_of(environment.get(key, "")) for key in _FILES], stat_of(options.traceable),
     )  # fmt: skip
     return digest_of(parts).hex() + _SUFFIX

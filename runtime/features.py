@@ -23,12 +23,18 @@ from pytrace.runtime.tracefs import Tracefs
 _SYS_BPF = 321 if os.uname().machine == "x86_64" else 280
 _PROG_LOAD, _RAW_TRACEPOINT_OPEN = 5, 17
 _KPROBE, _TRACEPOINT, _XDP, _TRACING = 2, 5, 6, 26  # BPF_PROG_TYPE_*
+_PROGRAM_TYPES = {
+    "kprobe": _KPROBE, "tc": 3, "tracepoint": _TRACEPOINT, "xdp": _XDP, "perf_event": 7, "raw_tp": 17,
+    "tracing": _TRACING,
+}  # fmt: skip
 _TRACE_FENTRY, _TRACE_ITER, _PERF_EVENT = 24, 28, 41  # BPF_*, attach types
 _KPROBE_MULTI, _UPROBE_MULTI, _KPROBE_SESSION, _UPROBE_SESSION = 42, 48, 56, 57
 _RETURN_ZERO = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)  # r0 = 0; exit
 _GET_ATTACH_COOKIE = 174  # BPF_FUNC_get_attach_cookie
 _BAD_ADDRESS = 1
 _MAX_SMALL = 4096  # BPF_MAXINSNS
+_PSEUDO_KFUNC_CALL = 2  # BPF_PSEUDO_KFUNC_CALL
+_LOG = 1 << 14  # bytes for what the verifier says
 
 # Only BPF_PROG_TEST_RUN calls it, so attaching to it disturbs nobody (net/bpf/test_run.c).
 _QUIET_FUNCTION = "bpf_fentry_test1"
@@ -36,7 +42,8 @@ _SOURCES = Path("/sys/bus/event_source/devices")
 
 
 class Features:
-    """`has` answers for facilities by name, and for any BPF helper by its name; answers are kept.
+    """`has` answers for facilities by name, for any BPF helper by its name, and with `kfunc:NAME:TYPE` for whether
+    programs of a type (`_PROGRAM_TYPES`) may call a function of the kernel; answers are kept.
 
     `without` are facilities to be taken for missing (`--no-feature`).
     """
@@ -76,9 +83,32 @@ class Features:
         """Whether the kernel has a facility (`names`), or a helper (`loop` or `bpf_loop`) for tracing
         programs."""
         if feature not in self._known:
-            probe = self._probes.get(feature)
-            self._known[feature] = probe() if probe else self._has_helper(feature.removeprefix("bpf_"))
+            self._known[feature] = self._ask(feature)
         return self._known[feature]
+
+    def _ask(self, feature: str) -> bool:
+        if feature in self._probes:
+            return self._probes[feature]()
+        if feature.startswith("kfunc:"):
+            _, name, kind = feature.split(":")
+            return self._may_call(name, _PROGRAM_TYPES[kind])
+        return self._has_helper(feature.removeprefix("bpf_"))
+
+    def _may_call(self, name: str, kind: int) -> bool:
+        """The verifier says so before it looks at the arguments (kernel/bpf/verifier.c, check_kfunc_call)."""
+        number = self._function(name)
+        if not number:
+            return False
+        call = struct.pack("<BBhi", 0x85, _PSEUDO_KFUNC_CALL << 4, 0, number)
+        log = ctypes.create_string_buffer(_LOG)
+        attach_type = _TRACE_ITER if kind == _TRACING else 0
+        target = self._function("bpf_iter_task") if kind == _TRACING else 0
+        try:
+            os.close(_load(kind, call + _RETURN_ZERO, attach_type, target, log))
+        except OSError:
+            # what it says of a function that may be called is about the arguments
+            return b"is not allowed" not in log.value and b"processed 1 insn" in log.value
+        return True
 
     def _has_tracefs(self) -> bool:
         try:
@@ -184,8 +214,11 @@ def _try_load(kind: int, code: bytes, attach_type: int = 0, target: int = 0) -> 
     return 0
 
 
-def _load(kind: int, code: bytes, attach_type: int = 0, target: int = 0) -> int:
-    """Load a program, `target` being the BTF number of what it is for. Returns its file descriptor.
+def _load(
+    kind: int, code: bytes, attach_type: int = 0, target: int = 0, log: ctypes.Array[ctypes.c_char] | None = None
+) -> int:
+    """Load a program, `target` being the BTF number of what it is for; `log` gets the verifier's words. Returns its
+    file descriptor.
 
     Raises:
         OSError: the kernel refuses.
@@ -193,7 +226,8 @@ def _load(kind: int, code: bytes, attach_type: int = 0, target: int = 0) -> int:
     instructions, license_text = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
     attr = struct.pack("<II", kind, len(code) // 8)
     attr += struct.pack("<QQ", ctypes.addressof(instructions), ctypes.addressof(license_text))
-    attr += struct.pack("<IIQII16sII", 0, 0, 0, 0, 0, b"pytrace_probe", 0, attach_type)
+    words = (1, len(log), ctypes.addressof(log)) if log is not None else (0, 0, 0)
+    attr += struct.pack("<IIQII16sII", *words, 0, 0, b"pytrace_probe", 0, attach_type)
     if target:  # behind prog_btf_fd and the six fields of function and line information
         attr += struct.pack("<IIQIIQII", 0, 0, 0, 0, 0, 0, 0, target)
     return _bpf(_PROG_LOAD, attr)

@@ -131,7 +131,12 @@ STRUCTS: dict[Struct, tuple[Member, ...]] = {
         ("hash", UINT32, 0), ("len", UINT32, 4), ("hash_len", UINT64, 0), ("name", _kernel(UINT8), 8)
     ),
     Struct("inode", 600): members(("i_mode", UINT16, 0), ("i_ino", UINT64, 64), ("i_size", INT64, 80)),
-    Struct("sk_buff", 232): members(("dev", _kernel(Struct("net_device", 2560)), 16), ("len", UINT32, 112)),
+    Struct("sk_buff", 232): members(
+        ("dev", _kernel(Struct("net_device", 2560)), 16),
+        ("len", UINT32, 112),
+        ("data_len", UINT32, 116),
+        ("data", _kernel(UINT8), 200),
+    ),
     Struct("net_device", 2560): members(
         ("dev_addr", _kernel(UINT8), 1016), ("name", String(16), 304), ("ifindex", INT32, 224)
     ),
@@ -143,6 +148,8 @@ STRUCTS: dict[Struct, tuple[Member, ...]] = {
     Struct("in6_addr.in6_u", 16, "union"): members(
         ("u6_addr8", String(16), 0), ("u6_addr16", Array(UINT16, 8), 0), ("u6_addr32", Array(UINT32, 4), 0)
     ),
+    Struct("sock_common", 136): members(("skc_family", UINT16, 16), ("skc_cookie", INT64, 96)),
+    Struct("sock", 760): members(("__sk_common", Struct("sock_common", 136), 0)),
     Struct("pt_regs", 168): members(*((name, UINT64, 8 * slot) for slot, name in enumerate(REGISTERS))),
     Struct("bpf_perf_event_data", 184): members(
         ("regs", Struct("pt_regs", 168), 0), ("sample_period", UINT64, 168), ("addr", UINT64, 176)
@@ -310,6 +317,17 @@ FUNCTIONS: dict[tuple[str, str], Prototype] = {
 }
 
 RAW_TRACEPOINTS: dict[str, Prototype] = {
+    "net_dev_queue": _prototype(
+        "net_dev_queue", VOID, "void", ("skb", _kernel(Struct("sk_buff", 232)), "struct sk_buff *")
+    ),
+    "inet_sock_set_state": _prototype(
+        "inet_sock_set_state",
+        VOID,
+        "void",
+        ("sk", _kernel(Struct("sock", 760)), "const struct sock *"),
+        ("oldstate", INT32, "const int"),
+        ("newstate", INT32, "const int"),
+    ),
     "sched_switch": _prototype(
         "sched_switch",
         VOID,

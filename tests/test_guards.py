@@ -29,6 +29,9 @@ OTHER_WORDS = {
     "grammar/typing.py": {"args"},
     "codegen/expressions.py": {"args"},
     "grammar/checker.py": {"inet"},  # `inet[16]` is a size, not an array
+    # the block `config = {}`
+    "grammar/lexer.py": {"config"},
+    "grammar/lexer_code.py": {"config"},
     "grammar/data.py": {"self"},  # of the methods that are made
     "grammar/plan.py": {"zero"},  # a word of global data
     "grammar/settings.py": {"strlen", "str"},  # the old name of a setting; Python's type
@@ -45,7 +48,8 @@ OTHER_WORDS = {
     "runtime/usertypes.py": {"float"},
     "runtime/attach_perf.py": {"kprobe", "uprobe"},  # the kernel's PMUs
     "runtime/attach_iter.py": {"cgroup"},  # the kernel's iterator
-    "runtime/features.py": {"kprobe", "uprobe", "fentry", "iter"},  # the kernel's facilities
+    # the kernel's facilities and types of programs
+    "runtime/features.py": {"kprobe", "uprobe", "fentry", "iter", "tracepoint", "xdp", "tc"},
     "runtime/libbpf.py": {"retval", "cpu"},  # members of struct bpf_test_run_opts
     "runtime/process.py": {"self"},  # /proc/self
     "runtime/reasons.py": {"cpu"},  # the PMU of the processor

@@ -7,6 +7,8 @@ A new module of features is named here, and nowhere else. Importing this one mak
 
 import pytrace.language.aggregations.histograms
 import pytrace.language.aggregations.numbers
+import pytrace.language.aggregations.timeseries
+import pytrace.language.builtins.configuration
 import pytrace.language.builtins.cpu
 import pytrace.language.builtins.dwstack
 import pytrace.language.builtins.family
@@ -14,9 +16,12 @@ import pytrace.language.builtins.probe
 import pytrace.language.builtins.stacks
 import pytrace.language.builtins.task
 import pytrace.language.builtins.time
+import pytrace.language.functions.capture
 import pytrace.language.functions.control
+import pytrace.language.functions.debug
 import pytrace.language.functions.fail
 import pytrace.language.functions.files
+import pytrace.language.functions.kernelfunctions
 import pytrace.language.functions.maps
 import pytrace.language.functions.memory
 import pytrace.language.functions.names
@@ -28,6 +33,7 @@ import pytrace.language.functions.process
 import pytrace.language.functions.runtime_warning
 import pytrace.language.functions.search
 import pytrace.language.functions.shell
+import pytrace.language.functions.sockets
 import pytrace.language.functions.strings
 import pytrace.language.functions.symbols
 import pytrace.language.functions.types

@@ -82,10 +82,10 @@ def bar_length(count: int, largest: int) -> int:
     """`(int)((float)count / (float)largest * 52)` in 32-bit floating point."""
     if not largest:
         return 0
-    return int(_float32(_float32(_float32(count) / _float32(largest)) * BAR_WIDTH))
+    return int(float32(float32(float32(count) / float32(largest)) * BAR_WIDTH))
 
 
-def _float32(value: float) -> float:
+def float32(value: float) -> float:
     """The nearest 32-bit float; a double result of two such operands rounds to it without a second error."""
     rounded: float = struct.unpack("f", struct.pack("f", value))[0]
     return rounded

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytrace.grammar.data import dataclass
-from pytrace.grammar.emit import Emit, Value
+from pytrace.grammar.emit import Emit, Slot, Value
 from pytrace.grammar.types import INT64, UINT64, Bool, Int, String, Type
 from pytrace.language.printf import BITS, SIGNED_CONVERSIONS, Format, Problem, Specifier
 
@@ -95,13 +95,19 @@ def _translate(specifier: Specifier, kind: Type) -> tuple[str, Type]:
 
 def write(emit: Emit, parsed: Format, values: Sequence[Value]) -> None:
     """Make the code that writes the text to the iterator's file. Where it finds no room the kernel comes again."""
+    template, words = arguments(emit, parsed, values)
+    data = emit.scratch(8 * max(1, len(words)))
+    for place, word in enumerate(words):
+        emit.store(data, 8 * place, word)
+    size, room = emit.integer(template.size), emit.integer(8 * len(words))
+    emit.helper("seq_printf", emit.iterator_file(), template, size, data, room)
+
+
+def arguments(emit: Emit, parsed: Format, values: Sequence[Value]) -> tuple[Slot, list[Value]]:
+    """The format in the kernel's words, NUL included, and the 64-bit words for it."""
     made = pieces(parsed, [value.type for value in values])
-    template = emit.text(made.template)
-    words = emit.scratch(8 * max(1, len(made.words)))
-    for place, word in enumerate(made.words):
-        emit.store(words, 8 * place, _word(emit, word, values))
-    size, room = emit.integer(len(made.template) + 1), emit.integer(8 * len(made.words))
-    emit.helper("seq_printf", emit.iterator_file(), template, size, words, room)
+    template = emit.slot(emit.text(made.template))
+    return template, [_word(emit, word, values) for word in made.words]
 
 
 def _word(emit: Emit, word: tuple[int, Type] | bytes, values: Sequence[Value]) -> Value:

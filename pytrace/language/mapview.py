@@ -35,6 +35,8 @@ class ValueView:
     python: Callable[[Any], Any]
     document: str = "map"
     picture: bool = False  # several lines
+    relate: Callable[[list[Any]], list[Any]] | None = None  # what is shown depends on the other values
+    by_key: bool = False  # sorted by the keys' bytes
 
 
 class MapSnapshot:
@@ -50,6 +52,8 @@ class MapSnapshot:
         self._view = value_view(spec.value, registry, services)
         raw = _gather_buckets(spec, entries) if spec.buckets else entries
         rows = [(key, self._view.read(value)) for key, value in raw]
+        if self._view.relate is not None:
+            rows = list(zip([key for key, _ in rows], self._view.relate([value for _, value in rows]), strict=True))
         if not spec.scalar:
             self._sort(rows)
         self._rows = rows
@@ -57,6 +61,9 @@ class MapSnapshot:
 
     def _sort(self, rows: list[tuple[bytes, Any]]) -> None:
         order = self._view.order
+        if self._view.by_key:
+            rows.sort(key=lambda row: row[0])
+            return
         if order is not None:
             rows.sort(key=lambda row: order(row[1]))
             return
@@ -201,6 +208,8 @@ def _aggregate_view(kind: Aggregate, registry: Registry) -> ValueView:
         partial(aggregation.python, kind),
         aggregation.document,
         aggregation.bucketed,
+        partial(aggregation.relate, kind) if aggregation.bucketed else None,
+        aggregation.by_key,
     )
 
 

@@ -109,8 +109,9 @@ class PythonEmit:
     def slot(self, value: Value) -> Slot:
         return Slot(value.raw, size_of(value.type))
 
-    def part(self, slot: Slot, offset: int, size: int) -> Slot:
-        return Slot(Memory(slot.raw.data, slot.raw.start + offset), size)
+    def part(self, slot: Slot, offset: int | Value, size: int) -> Slot:
+        start: int = offset.raw if isinstance(offset, Value) else offset
+        return Slot(Memory(slot.raw.data, slot.raw.start + start), size)
 
     def at(self, slot: Slot, type: Type) -> Value:
         return Value(type, slot.raw)
@@ -254,7 +255,7 @@ class ProgramEmit(PythonEmit):
     def delete(self, map: str, key: Expr | None) -> Value:
         return self.integer(0 if self.lookup(map, key).raw else -ENOENT, INT64)
 
-    def count_elements(self, map: str) -> Value:
+    def count_elements(self, map: str, sums: bool = False) -> Value:
         return self.integer(sum(1 for name, _ in self.inputs if name == map))
 
     # ---- events

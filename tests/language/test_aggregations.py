@@ -492,7 +492,9 @@ def test_cells_are_updated_combined_and_read(name: str, signed: bool) -> None:
     values = [rng.randint(low, 1000) for _ in range(50)]
     slots = [emit.scratch(8 * feature.words) for _ in range(3)]
     for turn, value in enumerate(values):
-        feature.update(emit, slots[turn % 2], [number(value, signed)])  # the third CPU sees nothing
+        feature.update(
+            emit, cast("CallSite", None), slots[turn % 2], [number(value, signed)]
+        )  # the third CPU sees nothing
     total = emit.scratch(8 * feature.words)
     for slot in slots:
         feature.combine(emit, total, slot, signed)

@@ -32,7 +32,7 @@ class Buckets(Aggregation):
         """Bounds and labels of the buckets."""
         raise NotImplementedError
 
-    def update(self, emit: Emit, slot: Slot, arguments: Sequence[Value]) -> None:
+    def update(self, emit: Emit, site: CallSite, slot: Slot, arguments: Sequence[Value]) -> None:
         emit.store(slot, 0, emit.arith("+", emit.load(slot, 0, UINT64), emit.integer(1)))
 
     def merge(self, a: Aggregate, b: Aggregate) -> Aggregate | str:

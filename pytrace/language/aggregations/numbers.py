@@ -69,7 +69,7 @@ class Count(Number):
     def type(self, site: CallSite) -> Type:
         return Aggregate(self.name, "count_t", True)
 
-    def update(self, emit: Emit, slot: Slot, arguments: Sequence[Value]) -> None:
+    def update(self, emit: Emit, site: CallSite, slot: Slot, arguments: Sequence[Value]) -> None:
         _add(emit, slot, 0, emit.integer(1))
 
     def combine(self, emit: Emit, total: Slot, cell: Slot, signed: bool) -> None:
@@ -94,7 +94,7 @@ class Sum(Number):
     name = "sum"
     castable: ClassVar[bool] = True
 
-    def update(self, emit: Emit, slot: Slot, arguments: Sequence[Value]) -> None:
+    def update(self, emit: Emit, site: CallSite, slot: Slot, arguments: Sequence[Value]) -> None:
         _add(emit, slot, 0, emit.convert(arguments[0], INT64))
 
     def combine(self, emit: Emit, total: Slot, cell: Slot, signed: bool) -> None:
@@ -115,7 +115,7 @@ class Extreme(Number):
     castable: ClassVar[bool] = True
     better: ClassVar[str]  # how a value compares to the one it replaces
 
-    def update(self, emit: Emit, slot: Slot, arguments: Sequence[Value]) -> None:
+    def update(self, emit: Emit, site: CallSite, slot: Slot, arguments: Sequence[Value]) -> None:
         kind = arguments[0].type
         self._take(emit, slot, arguments[0], isinstance(kind, Int) and kind.signed)
 
@@ -180,7 +180,7 @@ class Mean(Number):
     words: ClassVar[int] = 2
     document: ClassVar[str] = "stats"
 
-    def update(self, emit: Emit, slot: Slot, arguments: Sequence[Value]) -> None:
+    def update(self, emit: Emit, site: CallSite, slot: Slot, arguments: Sequence[Value]) -> None:
         _add(emit, slot, 0, emit.convert(arguments[0], INT64))
         _add(emit, slot, WORD, emit.integer(1))
 

@@ -122,7 +122,7 @@ class RemovedArgument(Builtin):
         raise AssertionError("refused when types are checked")
 
 
-for _number in range(10):
+for _number in range(20):
     _body = {"name": f"sarg{_number}", "__doc__": RemovedArgument.__doc__}
     feature(type(f"Sarg{_number}", (RemovedArgument,), _body))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.spec import Builtin, CallSite, Param, feature
 from pytrace.grammar.types import (
+    INT64,
     UINT32,
     UINT64,
     VOID,
@@ -16,10 +17,15 @@ from pytrace.grammar.types import (
     Pointer,
     Space,
     String,
+    Struct,
     Type,
 )
+from pytrace.language.programtypes import may_call
 
 COMM = 16  # TASK_COMM_LEN: bytes of a task's name, NUL included (include/linux/sched.h)
+LONG_COMM = 64  # what `comm(PID)` gives
+TASK_FROM_PID, TASK_RELEASE = "bpf_task_from_pid", "bpf_task_release"
+UNKNOWN_COMM, NO_COMM = b"[unknown]", b"N/A"
 LOW_WORD = 0xFFFFFFFF
 
 PID_MODES = ("curr_ns", "init")
@@ -164,20 +170,61 @@ class Username(Builtin):
 class Comm(Builtin):
     """The name of the running thread; a string[16].
 
-    bt> tracepoint:syscalls:sys_enter_openat { @[comm] = count(); }
+    `comm(PID)` is the name of the thread with this id in the initial PID namespace; a string[64]. It is `N/A`, with a
+    warning, if there is none, and `[unknown]` if the kernel cannot find threads. Not all types of probe may look.
 
-    Source: bpf_get_current_comm (bpf-helpers(7)).
+    bt> tracepoint:syscalls:sys_enter_openat { @[comm] = count(); }
+    bt> tracepoint:syscalls:sys_enter_openat { printf("%s is a child of %s\\n", comm, comm(ppid)); }
+
+    Source: bpf_get_current_comm (bpf-helpers(7)); the kernel functions bpf_task_from_pid and bpf_task_release
+    (Linux 6.2), which kprobe, tracepoint and timer programs may call since 6.12 (kernel/bpf/btf.c).
     """
 
     name = "comm"
+    parameters = (Param("pid", ("int",), optional=True),)
     needs = "task"
     returns = String(COMM)
 
+    def type(self, site: CallSite) -> Type:
+        if not len(site):
+            return self.returns
+        host = site.context.host
+        if host.function_prototype(TASK_FROM_PID, "vmlinux") and not may_call(site, TASK_FROM_PID):
+            probe = site.target.type.name
+            message = f"Syntax comm(PID) is not supported in this probe type yet. Type: {probe}"
+            site.error("err.call.probe", message)
+        return String(LONG_COMM)
+
     def emit(self, emit: Emit, site: CallSite) -> Value:
+        if len(site):
+            return self._of_thread(emit, site)
         # zeroed, because before Linux 6.9 the helper left what is behind the NUL as it was
         slot = emit.scratch(COMM)
         emit.helper("get_current_comm", slot, emit.integer(COMM))
         return emit.at(slot, self.returns)
+
+    def _of_thread(self, emit: Emit, site: CallSite) -> Value:
+        slot, host = emit.scratch(LONG_COMM), site.context.host
+        struct = host.find_type("task_struct", "struct")
+        members = {m.name: m for m in host.members(struct)} if isinstance(struct, Struct) else {}
+        if not host.function_prototype(TASK_FROM_PID, "vmlinux") or "comm" not in members:
+            emit.copy(slot, emit.slot(emit.text(UNKNOWN_COMM)), len(UNKNOWN_COMM))
+            emit.send("warnf", [], (f"This kernel has no {TASK_FROM_PID}, which comm(PID) needs",), site.span)
+            return emit.at(slot, site.type)
+        pid = emit.convert(emit.value(site.arguments[0]), INT64)
+        task = emit.kernel_function(TASK_FROM_PID, ("struct task_struct *", "int"), pid)
+
+        def read() -> None:
+            name = emit.arith("+", task, emit.integer(members["comm"].offset))
+            emit.read_string(slot, COMM, name, Space.KERNEL)
+            emit.kernel_function(TASK_RELEASE, ("void", "struct task_struct *"), task)
+
+        def warn() -> None:
+            emit.copy(slot, emit.slot(emit.text(NO_COMM)), len(NO_COMM))
+            emit.send("warnf", [pid], ("No such process (pid=%lld)",), site.span)
+
+        emit.when(emit.truth(task), read, warn)
+        return emit.at(slot, site.type)
 
 
 @feature

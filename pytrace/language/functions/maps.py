@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pytrace.grammar.emit import Emit, Value
+from pytrace.grammar.emit import SUM_ELEMENTS, Emit, Value
 from pytrace.grammar.nodes import Expr
 from pytrace.grammar.spec import CallSite, Function, Param, feature
 from pytrace.grammar.types import BOOL, INT64, Stack, Type
+from pytrace.language.programtypes import may_call
 
 MAP = Param("map", ("map",))
 
@@ -116,7 +117,8 @@ class Len(Function):
 
     bt> tracepoint:syscalls:sys_enter_openat { @seen[comm] = 1; @most = max(len(@seen)); }
 
-    Source: bpf_for_each_map_elem (Linux 5.13, bpf-helpers(7)).
+    Source: the kernel function bpf_map_sum_elem_count (Linux 6.6); bpf_for_each_map_elem (5.13, bpf-helpers(7)), which
+    looks at each.
     """
 
     name = "len"
@@ -134,7 +136,7 @@ class Len(Function):
         if site.scalars[0] is None and isinstance(kind, Stack):
             stack = emit.slot(emit.value(site.arguments[0]))
             return emit.load(stack, 8 if kind.user else 0, INT64)
-        return emit.convert(emit.count_elements(site.map(0)), INT64)
+        return emit.convert(emit.count_elements(site.map(0), may_call(site, SUM_ELEMENTS)), INT64)
 
 
 def _key(site: CallSite) -> Expr | None:

@@ -223,7 +223,7 @@ class Print(Action):
         return NONE
 
     def _check_map(self, site: CallSite) -> None:
-        if site.in_loop:
+        if site.repeated:
             site.warning(
                 "warn.flow.print-loop",
                 "Due to it's asynchronous nature using 'print()' in a loop can lead to unexpected behavior. "

@@ -8,6 +8,7 @@ from pytrace.grammar.spec import CallSite, Function, Param, feature
 from pytrace.grammar.types import (
     INT8,
     NONE,
+    UINT8,
     UINT32,
     UINT64,
     Array,
@@ -20,6 +21,7 @@ from pytrace.grammar.types import (
 from pytrace.language.functions.support import clamp, equal_prefix, literal_text, space_of, text_bytes
 
 GROWS_BELOW = 1024  # a smaller `max_strlen` leaves room for one more byte, which shows that a text was cut
+CONCATENATED = 1024  # bytes of what `str_concat` gives
 LENGTH_FIELD = 4  # bytes of the length in front of a buffer's data
 
 
@@ -209,3 +211,32 @@ class Strncmp(Function):
         count = min(site.integer(2), *(size_of(t) for t in site.types[:2]))
         equal = equal_prefix(emit, a, b, count)
         return emit.select(equal, emit.integer(0), emit.integer(1))
+
+
+@feature
+class StrConcat(Function):
+    """Two strings, one after the other; a string[1024]. What does not fit is cut off.
+
+    bt> begin { print(str_concat(comm, "!")); }
+
+    Source: bpf_probe_read_kernel_str, which returns the length (Linux 5.5, bpf-helpers(7)).
+    """
+
+    name = "str_concat"
+    parameters = (Param("a", ("string",)), Param("b", ("string",)))
+    returns = String(CONCATENATED)
+
+    def emit(self, emit: Emit, site: CallSite) -> Value:
+        # the second text has room behind the longest first one
+        both, start = emit.scratch(2 * CONCATENATED), emit.integer(0)
+        for argument in site.arguments:
+            value = emit.value(argument)
+            text = emit.scratch(size_of(value.type) + 1)  # a string may fill its storage, without a NUL
+            emit.store(text, 0, value)
+            place = emit.part(both, start, CONCATENATED)
+            size = emit.integer(min(text.size, CONCATENATED))
+            got = emit.helper("probe_read_kernel_str", place, size, text)
+            # both are at least 1, for the NUL
+            start = emit.arith("&", emit.arith("-", got, emit.integer(1)), emit.integer(CONCATENATED - 1))
+        emit.store(both, CONCATENATED - 1, emit.integer(0, UINT8))
+        return emit.at(both, self.returns)
