@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -21,6 +21,7 @@ from pytrace.grammar.types import INT64, NONE, UINT32, UINT64, Aggregate, Space,
 from pytrace.grammar.typing import Binding, ProgramTypes, TypedProbe
 
 BPF_ANY = 0
+ENOENT = 2
 E2BIG = 7
 
 
@@ -119,6 +120,8 @@ class MapAccess(Emitter):
     def locate_element(self, name: str, key: Expr | None, span: Span) -> Element:
         """The element of a map by name; without a key that of a scalar map."""
         spec, variable = self.maps.user(name)
+        if spec.presence:
+            return Element(spec, variable, Slot(self.frame.zero_key(), 4), span)
         if key is None:
             slot = self.scratch(spec.key_size, zero=True)
             return Element(spec, variable, slot, span)
@@ -171,7 +174,50 @@ class MapAccess(Emitter):
     def delete(self, map: str, key: Expr | None) -> Value:
         """See Emit."""
         element = self.locate_element(map, key, self.typed.probe.span)
+        if element.spec.presence:
+            return self.empty(element)
         return Value(INT64, self.frame.call("map_delete_elem", element.variable, element.key.raw))
+
+    def empty(self, element: Element) -> Value:
+        """What `delete` does to an array: every value and presence word becomes zero. 0, or -ENOENT."""
+        spec = element.spec
+        result = Slot(self.frame.alloca(I64), 8)
+        self.store(result, 0, self.integer(-ENOENT))
+
+        def clear(found: Any, result: Slot) -> None:
+            there = self.load(Slot(found, 8), spec.presence_at, UINT64)
+            self.when(there, lambda: self.store(result, 0, self.integer(0)))
+            self.frame.fill_zero(found, spec.kernel_sizes[1])
+
+        def one(key: Any, result: Slot) -> None:
+            if not spec.per_cpu:
+                found = self.frame.call_pointer("map_lookup_elem", element.variable, key)
+                self.when(self.not_null(found), lambda: clear(found, result))
+                return
+
+            def cpu(number: Value) -> None:
+                where = self.frame.i32(number.raw)
+                found = self.frame.call_pointer("map_lookup_percpu_elem", element.variable, key, where)
+                self.when(self.not_null(found), lambda: clear(found, result))
+
+            self.repeat(self.compile_context.host.cpus, cpu)
+
+        def bucket(number: Value, carried: Sequence[Value | Slot]) -> Value:
+            (shared,) = carried
+            assert isinstance(shared, Slot)
+            one(self._short_key(number), shared)
+            return self.integer(0)
+
+        if spec.max_entries == 1:
+            one(element.key.raw, result)
+        else:
+            self.loop(spec.max_entries, [result], bucket)
+        return self.load(result, 0, INT64)
+
+    def mark(self, element: Element, found: Any) -> None:
+        """Note in an array that an element is there."""
+        if element.spec.presence:
+            self.put(self.integer(1).raw, self.frame.offset(found, element.spec.presence_at))
 
     def count_elements(self, map: str) -> Value:
         """See Emit. The helper calls a function for each element and gives their number."""
@@ -214,11 +260,15 @@ class MapAccess(Emitter):
             result = self.frame.alloca(I64)
             self.builder.store(ir.Constant(I64, 0), result)
             source = Slot(found, size_of(kind))
-            self.when(
-                self.not_null(found),
-                lambda: self.put(self.load(source, 0, kind).raw, result),
-                self.missing(element),
-            )
+            missing = self.missing(element)
+
+            def read() -> None:
+                self.put(self.load(source, 0, kind).raw, result)
+                if missing is not None and element.spec.presence:
+                    there = self.load(Slot(found, 8), element.spec.presence_at, UINT64)
+                    self.when(there, lambda: None, missing)
+
+            self.when(self.not_null(found), read, missing)
             return Value(kind, self.builder.load(result, typ=I64))
         slot = self.scratch(size_of(kind), zero=True)
         self.when(
@@ -260,12 +310,21 @@ class MapAccess(Emitter):
         element = self.element(target)
         kind = element.spec.value.type
         value = self.convert(value, kind)
+        if element.spec.presence:
+            found = self.find(element)
+            self.when(self.not_null(found), lambda: self.put_in_place(element, found, value))
+            return
         if is_scalar(kind) or self.is_reference(value.type):
             slot = self.scratch(max(1, size_of(kind)), zero=False)
             self.store(slot, 0, value)
         else:
             slot = Slot(value.raw, size_of(kind))
         self.update(element, slot)
+
+    def put_in_place(self, element: Element, found: Any, value: Value) -> None:
+        """Give an array's element a value."""
+        self.store(Slot(found, size_of(value.type)), 0, value)
+        self.mark(element, found)
 
     def update(self, element: Element, value: Slot) -> None:
         """Write an element; a map that is full is reported."""
@@ -309,8 +368,12 @@ class MapAccess(Emitter):
         def present() -> None:
             slot = Slot(found, size_of(stored))
             self.store(slot, 0, step(self.load(slot, 0, stored)))
+            self.mark(element, found)
 
         def absent() -> None:
+            if element.spec.presence:
+                self.put(self.integer(0).raw, result)  # cannot be: an array has all its elements
+                return
             slot = self.scratch(size_of(stored), zero=False)
             self.store(slot, 0, step(self.integer(0, stored)))
             self.update(element, slot)
@@ -330,7 +393,14 @@ class MapAccess(Emitter):
         arguments = [self.convert(a, word) if is_scalar(a.type) else a for a in arguments]
         if feature.bucketed:
             bucket = feature.bucket(self, site, arguments)
+            if element.spec.presence:
+                element = Element(element.spec, element.variable, Slot(self._short_key(bucket), 4), element.span)
+                self.aggregate_in_place(element, feature, arguments)
+                return
             self.store(element.key, round_up(size_of(element.spec.key.type), 8), bucket)
+        if element.spec.presence:
+            self.aggregate_in_place(element, feature, arguments)
+            return
         place = self.frame.alloca(PTR)
         self.builder.store(self.find(element), place)
         missing = self.compare("==", self.not_null(self.builder.load(place, typ=PTR)), self.integer(0))
@@ -342,3 +412,13 @@ class MapAccess(Emitter):
         self.when(missing, insert)
         cell = self.builder.load(place, typ=PTR)
         self.when(self.not_null(cell), lambda: feature.update(self, Slot(cell, 8 * feature.words), arguments))
+
+    def aggregate_in_place(self, element: Element, feature: Aggregation, arguments: list[Value]) -> None:
+        """Update this CPU's cell in an array; one that is not there yet is all zero."""
+        found = self.find(element)
+
+        def update() -> None:
+            feature.update(self, Slot(found, 8 * feature.words), arguments)
+            self.mark(element, found)
+
+        self.when(self.not_null(found), update)

@@ -9,6 +9,7 @@ from llvmlite import ir
 from pytrace.codegen.debuginfo import DebugInfo
 from pytrace.grammar.layout import Layout, layout_of
 from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, GUARD, LOST, REFUSED, RING, TABLES, MapSpec, PlanBuilder
+from pytrace.grammar.promote import is_scalar
 from pytrace.grammar.spec import Registry
 from pytrace.grammar.types import INT64, UINT32, UINT64, Aggregate, Type, round_up, size_of
 from pytrace.grammar.typing import MapInfo, TypedProgram
@@ -78,7 +79,8 @@ class MapTable:
     def _define(self, spec: MapSpec, variable: ir.GlobalVariable) -> None:
         settings = {"type": KINDS[spec.kind]}
         if spec.kind != "ringbuf":
-            settings |= {"key_size": spec.key_size, "value_size": spec.value_size}
+            key_size, value_size = spec.kernel_sizes
+            settings |= {"key_size": key_size, "value_size": value_size}
         settings["max_entries"] = spec.max_entries
         self.debug.map(variable, settings)
 
@@ -163,20 +165,24 @@ def user_map(info: MapInfo, registry: Registry, program: TypedProgram, plan: Pla
     """Kind and size of a map of the program's text (reference part 1, section 9.3)."""
     config = plan.config
     value, aggregate = info.value, isinstance(info.value, Aggregate)
-    buckets = False
+    buckets, cells = False, 1
     value_size = size_of(value)
     if isinstance(value, Aggregate):
         feature = registry.aggregation(value)
         buckets, value_size = feature.bucketed, 8 * feature.words
+        cells = feature.buckets(value)
     key: Type = INT64 if info.scalar else info.key
     key_size = size_of(key)
     if buckets:
         key_size = round_up(key_size, 8) + 8
     kind = "percpu_hash" if aggregate else "hash"
     entries = config.max_map_keys if buckets or not info.scalar else 1
+    presence = bool(info.scalar) and (aggregate or is_scalar(value)) and info.declaration is None
+    if presence:
+        kind, entries = "percpu_array" if aggregate else "array", cells
     if info.declaration is not None:
         kind, entries = DECLARED[info.declaration.kind], info.declaration.entries
     return MapSpec(
         info.label, user_symbol(info.name), kind, layout_of(key, program.source),
-        layout_of(value, program.source), key_size, max(1, value_size), entries, bool(info.scalar), buckets,
+        layout_of(value, program.source), key_size, max(1, value_size), entries, bool(info.scalar), buckets, presence,
     )  # fmt: skip

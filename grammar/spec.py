@@ -302,6 +302,10 @@ class Aggregation(Function):
         """The number of the bucket to update, of a bucketed aggregation."""
         raise NotImplementedError
 
+    def buckets(self, kind: Aggregate) -> int:
+        """How many buckets a key can have: one more than the highest number that `bucket` gives."""
+        return 1
+
     def combine(self, emit: Emit, total: Slot, cell: Slot, signed: bool) -> None:
         """Add one CPU's cell to the total, in the kernel; castable aggregations only."""
         raise NotImplementedError
