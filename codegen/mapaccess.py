@@ -17,7 +17,7 @@ from pytrace.grammar.plan import MapSpec, PlanBuilder
 from pytrace.grammar.promote import is_scalar, settled
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import Aggregation, Context, Registry, Sink
-from pytrace.grammar.types import INT64, NONE, UINT32, UINT64, Aggregate, Space, Type, round_up, size_of
+from pytrace.grammar.types import INT64, NONE, UINT32, UINT64, Aggregate, Int, Space, Type, round_up, size_of
 from pytrace.grammar.typing import Binding, ProgramTypes, TypedProbe
 
 BPF_ANY = 0
@@ -129,10 +129,19 @@ class MapAccess(Emitter):
         value = self.convert(self.own_key(self.value(key)), kind)
         plain = not spec.buckets and not is_scalar(kind)
         if plain:
-            return Element(spec, variable, Slot(value.raw, spec.key_size), span)
+            return Element(spec, self.tier(spec, variable, value.raw), Slot(value.raw, spec.key_size), span)
         slot = self.scratch(spec.key_size, zero=spec.buckets)
         self.store(slot, 0, value)
         return Element(spec, variable, slot, span)
+
+    def tier(self, spec: MapSpec, variable: Any, key: Any) -> Any:
+        """The one of a map's two that a key belongs to."""
+        tier = spec.tier
+        if tier is None:
+            return variable
+        word = self.load(Slot(key, spec.key_size), tier.at, Int(tier.width))
+        short = self.compare("<=", word, self.integer(tier.most))
+        return self.builder.select(self.bit(short), self.maps.short(tier), variable)
 
     def own_key(self, value: Value) -> Value:
         """A key's bytes must lie in the program's memory."""
@@ -221,10 +230,14 @@ class MapAccess(Emitter):
 
     def count_elements(self, map: str) -> Value:
         """See Emit. The helper calls a function for each element and gives their number."""
-        _, variable = self.maps.user(map)
+        spec, variable = self.maps.user(map)
         none = ir.Constant(I64, 0)
         unused = self.frame.zero_key()  # the helper insists on a pointer to the stack
         counted = self.frame.call("for_each_map_elem", variable, self.each_element(), unused, none)
+        if spec.tier is not None:
+            short = self.maps.short(spec.tier)
+            others = self.frame.call("for_each_map_elem", short, self.each_element(), unused, none)
+            counted = self.builder.add(counted, others)
         return Value(INT64, counted)
 
     def each_element(self) -> ir.Function:

@@ -7,12 +7,25 @@ from typing import Any
 from llvmlite import ir
 
 from pytrace.codegen.debuginfo import DebugInfo
+from pytrace.grammar.data import replace
 from pytrace.grammar.layout import Layout, layout_of
-from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, GUARD, LOST, REFUSED, RING, TABLES, MapSpec, PlanBuilder
+from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, GUARD, LOST, REFUSED, RING, TABLES, MapSpec, PlanBuilder, Tier
 from pytrace.grammar.promote import is_scalar
 from pytrace.grammar.spec import Registry
-from pytrace.grammar.types import INT64, UINT32, UINT64, Aggregate, Type, round_up, size_of
-from pytrace.grammar.typing import MapInfo, TypedProgram
+from pytrace.grammar.types import (
+    INT64,
+    UINT32,
+    UINT64,
+    Aggregate,
+    Stack,
+    String,
+    Tuple,
+    Type,
+    offsets_of,
+    round_up,
+    size_of,
+)
+from pytrace.grammar.typing import MapInfo, TypedProgram, whole_maps
 
 # include/uapi/linux/bpf.h, enum bpf_map_type
 KINDS = {
@@ -36,6 +49,12 @@ DECLARED = {
 }
 
 CONTROL_BYTES = 1 << 14
+# Keys that end in a shorter string (in bytes, its NUL included), or in a stack of so many frames at most, have a map
+# of their own. Most names of files fit, and most stacks.
+SHORT_STRING = 64
+SHORT_STACK = 24
+WORDS = ("bpftrace", "raw", "perf")  # modes of stacks that are {…, u64 count, u64 addresses[limit]}
+
 RING_BYTES = 1 << 18  # until the runtime sets what the configuration says
 
 
@@ -56,11 +75,20 @@ class MapTable:
         self.scratch_users = 0
         self.large_scratches = 0
         self.cpus = program.source.host.cpus
-        unused = program.unused_maps
+        unused, whole = program.unused_maps, whole_maps(program.running)
         for name in sorted(program.maps):
             info = program.maps[name]
             if info.assigned and name not in unused:
-                self._add(user_map(info, registry, program, plan))
+                self._add_user(user_map(info, registry, program, plan), name not in whole)
+
+    def _add_user(self, spec: MapSpec, divisible: bool) -> None:
+        """A map of the program's text; with one for short keys where that pays and is allowed."""
+        tier = tier_of(spec) if divisible and spec.kind in ("hash", "percpu_hash") and not spec.buckets else None
+        if tier is None:
+            self._add(spec)
+            return
+        self._add(replace(spec, tier=tier))
+        self._add(replace(spec, name="", symbol=tier.symbol, key_size=tier.size))
 
     def _add(self, spec: MapSpec) -> None:
         self.plan.maps.append(spec)
@@ -88,6 +116,10 @@ class MapTable:
         """A map of the program's text, by its name without `@`."""
         symbol = user_symbol(name)
         return self.specs[symbol], self.variables[symbol]
+
+    def short(self, tier: Tier) -> Any:
+        """The map for the short keys of a user map."""
+        return self.variables[tier.symbol]
 
     def ring(self) -> Any:
         """The ring buffer of events."""
@@ -159,6 +191,23 @@ class MapTable:
 def user_symbol(name: str) -> str:
     """The name of a user map in the object; a prefix keeps it apart from pytrace's own."""
     return f"AT_{name}"
+
+
+def tier_of(spec: MapSpec) -> Tier | None:
+    """How the short keys of a map are told from others: those whose last part, a string or a stack, is short."""
+    kind, start = spec.key.type, 0
+    if isinstance(kind, Tuple) and kind.items:
+        kind, start = kind.items[-1], offsets_of(kind.items)[-1]
+    symbol = f"SHORT_{spec.symbol}"
+    if isinstance(kind, String):
+        size = start + SHORT_STRING
+        tier = Tier(symbol, size, size - 1, 1, 0)  # the last byte is the NUL, or one of the zeros behind it
+    elif isinstance(kind, Stack) and kind.mode in WORDS:
+        head = size_of(kind) - 8 * kind.limit
+        tier = Tier(symbol, start + head + 8 * SHORT_STACK, start + head - 8, 8, SHORT_STACK)
+    else:
+        return None
+    return tier if tier.size <= spec.key_size // 2 else None
 
 
 def user_map(info: MapInfo, registry: Registry, program: TypedProgram, plan: PlanBuilder) -> MapSpec:

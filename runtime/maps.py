@@ -7,10 +7,10 @@ import errno
 import os
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pytrace.grammar.data import replace
-from pytrace.grammar.plan import MapSpec
+from pytrace.grammar.plan import MapSpec, Tier
 from pytrace.grammar.types import round_up
 from pytrace.runtime import cpus
 from pytrace.runtime.libbpf import library
@@ -177,9 +177,46 @@ class ArrayMap(LiveMap):
         return tuple([cell[:size] for cell in cells]) if isinstance(value, tuple) else value[:size]
 
 
-def live_map(spec: MapSpec, fd: int) -> LiveMap:
-    """A map of a loaded object, read in the way that its kind needs."""
-    return ArrayMap(spec, fd) if spec.presence else LiveMap(spec, fd)
+class TieredMap(LiveMap):
+    """A user map whose short keys lie in a map of their own."""
+
+    def __init__(self, spec: MapSpec, fd: int, tier: Tier, short_fd: int) -> None:
+        super().__init__(spec, fd)
+        self._tier = tier
+        self._short = LiveMap(replace(spec, key_size=tier.size, tier=None), short_fd)
+
+    def read(self) -> list[Entry]:
+        """See LiveMap."""
+        tail = bytes(self.spec.key_size - self._tier.size)
+        return [(key + tail, value) for key, value in self._short.read()] + super().read()
+
+    def lookup(self, key: bytes) -> Values | None:
+        """See LiveMap."""
+        return self._short.lookup(key[: self._tier.size]) if self._tier.has(key) else super().lookup(key)
+
+    def update(self, key: bytes, value: bytes) -> None:
+        """See LiveMap."""
+        if self._tier.has(key):
+            self._short.update(key[: self._tier.size], value)
+        else:
+            super().update(key, value)
+
+    def clear(self) -> None:
+        """See LiveMap."""
+        self._short.clear()
+        super().clear()
+
+    def zero(self) -> None:
+        """See LiveMap."""
+        self._short.zero()
+        super().zero()
+
+
+def live_map(spec: MapSpec, fd_of: Callable[[str], int]) -> LiveMap:
+    """A map of a loaded object, read in the way that its kind needs; `fd_of` gives the descriptor of a symbol."""
+    if spec.tier is not None:
+        return TieredMap(spec, fd_of(spec.symbol), spec.tier, fd_of(spec.tier.symbol))
+    return (ArrayMap if spec.presence else LiveMap)(spec, fd_of(spec.symbol))
 
 
 def _check(result: int, *allowed: int) -> None:

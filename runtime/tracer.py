@@ -340,7 +340,7 @@ class Tracer:
 
     def _map(self, spec: MapSpec) -> LiveMap:
         if spec.symbol not in self._maps:
-            self._maps[spec.symbol] = live_map(spec, self._object.map_fd(spec.symbol))
+            self._maps[spec.symbol] = live_map(spec, self._object.map_fd)
         return self._maps[spec.symbol]
 
     def _counters(self, symbol: str) -> tuple[int, ...]:
