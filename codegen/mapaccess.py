@@ -135,13 +135,12 @@ class MapAccess(Emitter):
         return Element(spec, variable, slot, span)
 
     def tier(self, spec: MapSpec, variable: Any, key: Any) -> Any:
-        """The one of a map's two that a key belongs to."""
-        tier = spec.tier
-        if tier is None:
-            return variable
-        word = self.load(Slot(key, spec.key_size), tier.at, Int(tier.width))
-        short = self.compare("<=", word, self.integer(tier.most))
-        return self.builder.select(self.bit(short), self.maps.short(tier), variable)
+        """The one of a map's tiers, or the map itself, that a key belongs to."""
+        for tier in reversed(spec.tiers):
+            word = self.load(Slot(key, spec.key_size), tier.at, Int(tier.width))
+            short = self.compare("<=", word, self.integer(tier.most))
+            variable = self.builder.select(self.bit(short), self.maps.short(tier), variable)
+        return variable
 
     def own_key(self, value: Value) -> Value:
         """A key's bytes must lie in the program's memory."""
@@ -234,8 +233,8 @@ class MapAccess(Emitter):
         none = ir.Constant(I64, 0)
         unused = self.frame.zero_key()  # the helper insists on a pointer to the stack
         counted = self.frame.call("for_each_map_elem", variable, self.each_element(), unused, none)
-        if spec.tier is not None:
-            short = self.maps.short(spec.tier)
+        for tier in spec.tiers:
+            short = self.maps.short(tier)
             others = self.frame.call("for_each_map_elem", short, self.each_element(), unused, none)
             counted = self.builder.add(counted, others)
         return Value(INT64, counted)

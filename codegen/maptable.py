@@ -49,10 +49,10 @@ DECLARED = {
 }
 
 CONTROL_BYTES = 1 << 14
-# Keys that end in a shorter string (in bytes, its NUL included), or in a stack of so many frames at most, have a map
+# Keys that end in a shorter string (in bytes, its NUL included), or in a stack of so many frames at most, have maps
 # of their own. Most names of files fit, and most stacks.
-SHORT_STRING = 64
-SHORT_STACK = 24
+SHORT_STRINGS = (64,)
+SHORT_STACKS = (8, 28)
 WORDS = ("bpftrace", "raw", "perf")  # modes of stacks that are {…, u64 count, u64 addresses[limit]}
 
 RING_BYTES = 1 << 18  # until the runtime sets what the configuration says
@@ -83,12 +83,10 @@ class MapTable:
 
     def _add_user(self, spec: MapSpec, divisible: bool) -> None:
         """A map of the program's text; with one for short keys where that pays and is allowed."""
-        tier = tier_of(spec) if divisible and spec.kind in ("hash", "percpu_hash") and not spec.buckets else None
-        if tier is None:
-            self._add(spec)
-            return
-        self._add(replace(spec, tier=tier))
-        self._add(replace(spec, name="", symbol=tier.symbol, key_size=tier.size))
+        tiers = tiers_of(spec) if divisible and spec.kind in ("hash", "percpu_hash") and not spec.buckets else ()
+        self._add(replace(spec, tiers=tiers) if tiers else spec)
+        for tier in tiers:
+            self._add(replace(spec, name="", symbol=tier.symbol, key_size=tier.size))
 
     def _add(self, spec: MapSpec) -> None:
         self.plan.maps.append(spec)
@@ -193,21 +191,22 @@ def user_symbol(name: str) -> str:
     return f"AT_{name}"
 
 
-def tier_of(spec: MapSpec) -> Tier | None:
+def tiers_of(spec: MapSpec) -> tuple[Tier, ...]:
     """How the short keys of a map are told from others: those whose last part, a string or a stack, is short."""
     kind, start = spec.key.type, 0
     if isinstance(kind, Tuple) and kind.items:
         kind, start = kind.items[-1], offsets_of(kind.items)[-1]
-    symbol = f"SHORT_{spec.symbol}"
+    tiers = []
     if isinstance(kind, String):
-        size = start + SHORT_STRING
-        tier = Tier(symbol, size, size - 1, 1, 0)  # the last byte is the NUL, or one of the zeros behind it
+        for most in SHORT_STRINGS:
+            size = start + most
+            # the last byte is the NUL, or one of the zeros behind it
+            tiers.append(Tier(f"SHORT_{most}_{spec.symbol}", size, size - 1, 1, 0))
     elif isinstance(kind, Stack) and kind.mode in WORDS:
-        head = size_of(kind) - 8 * kind.limit
-        tier = Tier(symbol, start + head + 8 * SHORT_STACK, start + head - 8, 8, SHORT_STACK)
-    else:
-        return None
-    return tier if tier.size <= spec.key_size // 2 else None
+        head = start + size_of(kind) - 8 * kind.limit
+        for most in SHORT_STACKS:
+            tiers.append(Tier(f"SHORT_{most}_{spec.symbol}", head + 8 * most, head - 8, 8, most))
+    return tuple(tier for tier in tiers if tier.size <= spec.key_size // 2)
 
 
 def user_map(info: MapInfo, registry: Registry, program: TypedProgram, plan: PlanBuilder) -> MapSpec:

@@ -197,8 +197,8 @@ class Tier:
     """Which keys of a map with long keys are short, and lie in a map of their own with keys of `size` bytes.
 
     Hashing a key costs the kernel some 0.3 ns a byte, whatever is in it. A key is short if the unsigned word of
-    `width` bytes at offset `at` is `most` or less; all its bytes from `size` on are zero then. So each key belongs
-    to one of the two maps.
+    `width` bytes at offset `at` is `most` or less; all its bytes from `size` on are zero then. A key belongs to the
+    first tier that has it, else to the map itself.
     """
 
     symbol: str
@@ -223,7 +223,8 @@ class MapSpec:
 
     `presence` says that the kernel's map is an array, with the bucket number (or 0) as its 4-byte key, and that a
     word behind each value, 8-byte aligned, tells whether there is such an element. `key_size` and `value_size` stay
-    those of the elements as everybody but the kernel sees them. Short keys are in the map of `tier`.
+    those of the elements as everybody but the kernel sees them. Short keys are in the maps of `tiers`,
+    the shortest first.
     """
 
     name: str
@@ -237,7 +238,7 @@ class MapSpec:
     scalar: bool = False
     buckets: bool = False
     presence: bool = False
-    tier: Tier | None = None
+    tiers: tuple[Tier, ...] = ()
 
     @property
     def presence_at(self) -> int:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from pytrace.grammar.data import replace
-from pytrace.grammar.plan import MapSpec, Tier
+from pytrace.grammar.plan import MapSpec
 from pytrace.grammar.types import round_up
 from pytrace.runtime import cpus
 from pytrace.runtime.libbpf import library
@@ -178,44 +178,54 @@ class ArrayMap(LiveMap):
 
 
 class TieredMap(LiveMap):
-    """A user map whose short keys lie in a map of their own."""
+    """A user map whose short keys lie in maps of their own."""
 
-    def __init__(self, spec: MapSpec, fd: int, tier: Tier, short_fd: int) -> None:
-        super().__init__(spec, fd)
-        self._tier = tier
-        self._short = LiveMap(replace(spec, key_size=tier.size, tier=None), short_fd)
+    def __init__(self, spec: MapSpec, fd_of: Callable[[str], int]) -> None:
+        super().__init__(spec, fd_of(spec.symbol))
+        self._tiers = [
+            (tier, LiveMap(replace(spec, key_size=tier.size, tiers=()), fd_of(tier.symbol))) for tier in spec.tiers
+        ]
 
     def read(self) -> list[Entry]:
         """See LiveMap."""
-        tail = bytes(self.spec.key_size - self._tier.size)
-        return [(key + tail, value) for key, value in self._short.read()] + super().read()
+        entries: list[Entry] = []
+        for tier, short in self._tiers:
+            tail = bytes(self.spec.key_size - tier.size)
+            entries += [(key + tail, value) for key, value in short.read()]
+        return entries + super().read()
 
     def lookup(self, key: bytes) -> Values | None:
         """See LiveMap."""
-        return self._short.lookup(key[: self._tier.size]) if self._tier.has(key) else super().lookup(key)
+        for tier, short in self._tiers:
+            if tier.has(key):
+                return short.lookup(key[: tier.size])
+        return super().lookup(key)
 
     def update(self, key: bytes, value: bytes) -> None:
         """See LiveMap."""
-        if self._tier.has(key):
-            self._short.update(key[: self._tier.size], value)
-        else:
-            super().update(key, value)
+        for tier, short in self._tiers:
+            if tier.has(key):
+                short.update(key[: tier.size], value)
+                return
+        super().update(key, value)
 
     def clear(self) -> None:
         """See LiveMap."""
-        self._short.clear()
+        for _, short in self._tiers:
+            short.clear()
         super().clear()
 
     def zero(self) -> None:
         """See LiveMap."""
-        self._short.zero()
+        for _, short in self._tiers:
+            short.zero()
         super().zero()
 
 
 def live_map(spec: MapSpec, fd_of: Callable[[str], int]) -> LiveMap:
     """A map of a loaded object, read in the way that its kind needs; `fd_of` gives the descriptor of a symbol."""
-    if spec.tier is not None:
-        return TieredMap(spec, fd_of(spec.symbol), spec.tier, fd_of(spec.tier.symbol))
+    if spec.tiers:
+        return TieredMap(spec, fd_of)
     return (ArrayMap if spec.presence else LiveMap)(spec, fd_of(spec.symbol))
 
 
