@@ -13,7 +13,7 @@ from pytrace.codegen.maptable import MapTable
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.emit import Slot, Value
 from pytrace.grammar.nodes import Call, Expr, Identifier, Map, MapElement, Variable
-from pytrace.grammar.plan import MapSpec, PlanBuilder
+from pytrace.grammar.plan import MapSpec, PlanBuilder, Tier
 from pytrace.grammar.promote import is_scalar, settled
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import Aggregation, Context, Registry, Sink
@@ -137,10 +137,13 @@ class MapAccess(Emitter):
     def tier(self, spec: MapSpec, variable: Any, key: Any) -> Any:
         """The one of a map's tiers, or the map itself, that a key belongs to."""
         for tier in reversed(spec.tiers):
-            word = self.load(Slot(key, spec.key_size), tier.at, Int(tier.width))
-            short = self.compare("<=", word, self.integer(tier.most))
-            variable = self.builder.select(self.bit(short), self.maps.short(tier), variable)
+            variable = self.builder.select(self.bit(self.is_short(tier, key)), self.maps.short(tier), variable)
         return variable
+
+    def is_short(self, tier: Tier, key: Any) -> Value:
+        """Whether a key belongs to a tier and not to one of longer keys."""
+        word = self.load(Slot(key, tier.size), tier.at, Int(tier.width))
+        return self.compare("<=", word, self.integer(tier.most))
 
     def own_key(self, value: Value) -> Value:
         """A key's bytes must lie in the program's memory."""
@@ -151,8 +154,30 @@ class MapAccess(Emitter):
         return self.at(slot, settled(value.type))
 
     def find(self, element: Element) -> Any:
-        """The address of an element's value in the kernel's map, or null."""
-        return self.frame.call_pointer("map_lookup_elem", element.variable, element.key.raw)
+        """The address of an element's value in the kernel's map, or null.
+
+        Each tier has a call of its own: a call that is always of the same map is inlined by the kernel.
+        """
+        tiers = element.spec.tiers
+        if not tiers:
+            return self.frame.call_pointer("map_lookup_elem", element.variable, element.key.raw)
+        place = self.frame.alloca(PTR)
+
+        def look(index: int) -> None:
+            symbol = tiers[index].symbol if index < len(tiers) else element.spec.symbol
+            key = self.frame.apart(element.key.raw, index)
+            found = self.frame.call_pointer("map_lookup_elem", self.maps.variables[symbol], key)
+            self.put(self.frame.apart(found, index), place)
+
+        def choose(index: int) -> None:
+            if index == len(tiers):
+                look(index)
+                return
+            short = self.is_short(tiers[index], element.key.raw)
+            self.when(short, lambda: look(index), lambda: choose(index + 1))
+
+        choose(0)
+        return self.builder.load(place, typ=PTR)
 
     def lookup(self, map: str, key: Expr | None) -> Value:
         """See Emit."""
