@@ -325,6 +325,10 @@ class Aggregation(Function):
         """
         raise NotImplementedError
 
+    def read_all(self, kind: Aggregate, elements: Sequence[Sequence[bytes]]) -> list[Any] | None:
+        """What `read` makes of each of many elements (the bytes of all CPUs' cells), where there is a fast way."""
+        return None
+
     def order(self, kind: Aggregate, value: Any) -> Any:
         """What the elements of a printed map are sorted by."""
         return value
