@@ -193,9 +193,10 @@ def user_symbol(name: str) -> str:
 
 def tiers_of(spec: MapSpec) -> tuple[Tier, ...]:
     """How the short keys of a map are told from others: those whose last part, a string or a stack, is short."""
-    kind, start = spec.key.type, 0
+    kind: Type = spec.key.type
+    start = 0
     if isinstance(kind, Tuple) and kind.items:
-        kind, start = kind.items[-1], offsets_of(kind.items)[-1]
+        start, kind = offsets_of(kind.items)[-1], kind.items[-1]
     tiers = []
     if isinstance(kind, String):
         for most in SHORT_STRINGS:

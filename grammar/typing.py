@@ -162,7 +162,7 @@ def whole_maps(probes: Iterable[TypedProbe]) -> frozenset[str]:
     """The names of the maps that programs use as one object: they go through its elements or take its address."""
     roots = (root for typed in probes for root in (typed.probe, *typed.expansions.values()))
     nodes = [node for root in roots for node in walk(root)]
-    used = [node.iterable for node in nodes if isinstance(node, For)]
+    used: list[Node] = [node.iterable for node in nodes if isinstance(node, For)]
     used += [node.target for node in nodes if isinstance(node, AddressOf)]
     return frozenset(target.name for target in used if isinstance(target, Map))
 

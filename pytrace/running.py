@@ -180,6 +180,8 @@ class Run:
                 # an interrupt's exception may be lost in a callback from C
                 if self._interrupted or not self._attached(trace):
                     return False
+            if shown.kind == "maps_follow":
+                gc.disable()  # what is left makes many objects and no garbage
             printer.show(shown)
             if not trace.pending:
                 printer.settle()

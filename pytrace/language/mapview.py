@@ -84,8 +84,8 @@ class MapSnapshot:
         if self.spec.scalar:
             return "".join(form.format(name, "", show(value, divisor)) for _, value in self._rows)
         if view.digits and divisor == 1:
-            labels, rows = self._labels(top), self._shown(top)
-            return "".join([f"{name}[{key}]: {value}\n" for key, (_, value) in zip(labels, rows, strict=True)])
+            pairs = zip(self._labels(top), self._shown(top), strict=True)
+            return "".join([f"{name}[{label}]: {value}\n" for label, (_, value) in pairs])
         fill = form.format
         rows = zip(self._labels(top), self._shown(top), strict=True)
         return "".join([fill(name, f"[{key}]", show(value, divisor)) for key, (_, value) in rows])
@@ -152,12 +152,12 @@ class MapOutput(Output):
         self._how = snapshot, top, divisor
 
     @cached_property
-    def text(self) -> str:  # type: ignore[override]
+    def text(self) -> str:
         snapshot, top, divisor = self._how
         return snapshot.text(top, divisor)
 
     @cached_property
-    def data(self) -> dict[str, Any] | None:  # type: ignore[override]
+    def data(self) -> dict[str, Any] | None:
         snapshot, top, divisor = self._how
         return snapshot.json(top, divisor)
 

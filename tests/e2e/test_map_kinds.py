@@ -85,7 +85,9 @@ def test_short_and_long_keys_are_one_map(key: str) -> None:
 
 @pytest.mark.tag("fn.clear", "fn.zero", "map.async")
 def test_clear_and_zero_reach_short_and_long_keys() -> None:
-    ran = run('begin { @z[str("a")] = 1; @z[str($1)] = 2; zero(@z); @c[str("a")] = 1; @c[str($1)] = 2; clear(@c); }', LONG)
+    ran = run(
+        'begin { @z[str("a")] = 1; @z[str($1)] = 2; zero(@z); @c[str("a")] = 1; @c[str($1)] = 2; clear(@c); }', LONG
+    )
     assert ran.printed_maps.split() == ["@z[a]:", "0", f"@z[{LONG}]:", "0"]
 
 
