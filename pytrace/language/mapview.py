@@ -112,7 +112,9 @@ class MapSnapshot:
 
     def output(self, top: int = 0, divisor: int = 0) -> Output:
         """The map as something to show; with no text and no data when there is nothing to show."""
-        return MapOutput(self, top, divisor)
+        if self._view.digits:
+            return NumbersOutput(self, top, divisor)
+        return Output(self.document, self.text(top, divisor), self.json(top, divisor))
 
     def value(self) -> Any:
         """The map for Python: a scalar map's value (None if it has none), else a dict in printing order."""
@@ -143,18 +145,13 @@ class MapSnapshot:
         return self._label_cache[1]
 
 
-class MapOutput(Output):
-    """A map that is shown. Its text and its data are made when they are asked for: a run needs one of them."""
+class NumbersOutput(Output):
+    """A map of plain numbers that is shown. Its data, which only JSON and Python need, is made when it is asked for."""
 
     def __init__(self, snapshot: MapSnapshot, top: int, divisor: int) -> None:
-        super().__init__(snapshot.document, "")
-        vars(self).clear()  # of text and data, which come from the properties
+        super().__init__(snapshot.document, snapshot.text(top, divisor))
+        del vars(self)["data"]  # which comes from the property
         self._how = snapshot, top, divisor
-
-    @cached_property
-    def text(self) -> str:
-        snapshot, top, divisor = self._how
-        return snapshot.text(top, divisor)
 
     @cached_property
     def data(self) -> dict[str, Any] | None:
