@@ -17,7 +17,7 @@ from pytrace.grammar.plan import MapSpec, PlanBuilder, Tier
 from pytrace.grammar.promote import is_scalar, settled
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import Aggregation, Context, Registry, Sink
-from pytrace.grammar.types import INT64, NONE, UINT32, UINT64, Aggregate, Int, Space, Type, round_up, size_of
+from pytrace.grammar.types import INT32, INT64, NONE, UINT32, UINT64, Aggregate, Int, Space, Type, round_up, size_of
 from pytrace.grammar.typing import Binding, ProgramTypes, TypedProbe
 
 BPF_ANY = 0
@@ -368,7 +368,8 @@ class MapAccess(Emitter):
         code = self.frame.call(
             "map_update_elem", element.variable, element.key.raw, value.raw, ir.Constant(I64, BPF_ANY)
         )
-        self.check_update(Value(INT64, code), element)
+        # the kernel calls the map's own function, which before Linux 6.4 returned an int
+        self.check_update(self.convert(Value(INT64, code), INT32), element)
 
     def check_update(self, code: Value, element: Element) -> None:
         """Tell of an update that the kernel refused.

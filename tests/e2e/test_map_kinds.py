@@ -71,6 +71,7 @@ def test_the_outermost_buckets_of_a_scalar_histogram_are_kept(bits: int) -> None
 
 
 @pytest.mark.tag("map.key.types", "map.key.equality")
+@pytest.mark.everywhere
 @pytest.mark.parametrize("key", ["$k", "7, $k"], ids=["string", "tuple"])
 def test_short_and_long_keys_are_one_map(key: str) -> None:
     """Texts of 1, 63, 64 and 200 bytes lie on both sides of the limit."""
