@@ -196,6 +196,11 @@ class Frame:
         kind = ir.FunctionType(type, [type])
         return self.builder.asm(kind, "", "=r,0", [value], False)
 
+    def apart(self, pointer: Any, number: int) -> Any:
+        """The pointer; LLVM does not merge what makes it with the like code of another number."""
+        kind = ir.FunctionType(PTR, [PTR, I64])
+        return self.builder.asm(kind, "", "=r,0,i", [pointer, ir.Constant(I64, number)], False)
+
     def number_of(self, pointer: Any) -> Any:
         """A pointer as a number that may be calculated with: the verifier forgets what it is on the way
         through scratch memory."""

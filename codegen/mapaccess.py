@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -13,16 +13,17 @@ from pytrace.codegen.maptable import MapTable, user_symbol
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.emit import SUM_ELEMENTS, Slot, Value
 from pytrace.grammar.nodes import Call, Expr, Identifier, Map, MapElement, Variable
-from pytrace.grammar.plan import MapSpec, PlanBuilder
+from pytrace.grammar.plan import MapSpec, PlanBuilder, Tier
 from pytrace.grammar.promote import is_scalar, settled
 from pytrace.grammar.settings import SettingError
 from pytrace.grammar.source import Span
-from pytrace.grammar.spec import Aggregation, Context, Registry, Sink
-from pytrace.grammar.types import INT64, NONE, UINT32, UINT64, Aggregate, Int, Space, Type, round_up, size_of
+from pytrace.grammar.spec import Aggregation, CallSite, Context, Registry, Sink
+from pytrace.grammar.types import INT32, INT64, NONE, UINT32, UINT64, Aggregate, Int, Space, Type, round_up, size_of
 from pytrace.grammar.typing import Binding, ProgramTypes, TypedProbe
 
 BPF_ANY = 0
 CLOCKS = frozenset({"ktime_get_ns", "ktime_get_boot_ns", "ktime_get_tai_ns", "ktime_get_coarse_ns"})
+ENOENT = 2
 E2BIG = 7
 
 
@@ -133,6 +134,8 @@ class MapAccess(Emitter):
     def locate_element(self, name: str, key: Expr | None, span: Span) -> Element:
         """The element of a map by name; without a key that of a scalar map."""
         spec, variable = self.maps.user(name)
+        if spec.presence:
+            return Element(spec, variable, Slot(self.frame.zero_key(), 4), span)
         if key is None:
             slot = self.scratch(spec.key_size, zero=True)
             return Element(spec, variable, slot, span)
@@ -140,10 +143,21 @@ class MapAccess(Emitter):
         value = self.convert(self.own_key(self.value(key)), kind)
         plain = not spec.buckets and not is_scalar(kind)
         if plain:
-            return Element(spec, variable, Slot(value.raw, spec.key_size), span)
+            return Element(spec, self.tier(spec, variable, value.raw), Slot(value.raw, spec.key_size), span)
         slot = self.scratch(spec.key_size, zero=spec.buckets)
         self.store(slot, 0, value)
         return Element(spec, variable, slot, span)
+
+    def tier(self, spec: MapSpec, variable: Any, key: Any) -> Any:
+        """The one of a map's tiers, or the map itself, that a key belongs to."""
+        for tier in reversed(spec.tiers):
+            variable = self.builder.select(self.bit(self.is_short(tier, key)), self.maps.short(tier), variable)
+        return variable
+
+    def is_short(self, tier: Tier, key: Any) -> Value:
+        """Whether a key belongs to a tier and not to one of longer keys."""
+        word = self.load(Slot(key, tier.size), tier.at, Int(tier.width))
+        return self.compare("<=", word, self.integer(tier.most))
 
     def own_key(self, value: Value) -> Value:
         """A key's bytes must lie in the program's memory."""
@@ -154,8 +168,30 @@ class MapAccess(Emitter):
         return self.at(slot, settled(value.type))
 
     def find(self, element: Element) -> Any:
-        """The address of an element's value in the kernel's map, or null."""
-        return self.frame.call_pointer("map_lookup_elem", element.variable, element.key.raw)
+        """The address of an element's value in the kernel's map, or null.
+
+        Each tier has a call of its own: a call that is always of the same map is inlined by the kernel.
+        """
+        tiers = element.spec.tiers
+        if not tiers:
+            return self.frame.call_pointer("map_lookup_elem", element.variable, element.key.raw)
+        place = self.frame.alloca(PTR)
+
+        def look(index: int) -> None:
+            symbol = tiers[index].symbol if index < len(tiers) else element.spec.symbol
+            key = self.frame.apart(element.key.raw, index)
+            found = self.frame.call_pointer("map_lookup_elem", self.maps.variables[symbol], key)
+            self.put(self.frame.apart(found, index), place)
+
+        def choose(index: int) -> None:
+            if index == len(tiers):
+                look(index)
+                return
+            short = self.is_short(tiers[index], element.key.raw)
+            self.when(short, lambda: look(index), lambda: choose(index + 1))
+
+        choose(0)
+        return self.builder.load(place, typ=PTR)
 
     def lookup(self, map: str, key: Expr | None) -> Value:
         """See Emit."""
@@ -185,16 +221,64 @@ class MapAccess(Emitter):
     def delete(self, map: str, key: Expr | None) -> Value:
         """See Emit."""
         element = self.locate_element(map, key, self.typed.probe.span)
+        if element.spec.presence:
+            return self.empty(element)
         return Value(INT64, self.frame.call("map_delete_elem", element.variable, element.key.raw))
+
+    def empty(self, element: Element) -> Value:
+        """What `delete` does to an array: every value and presence word becomes zero. 0, or -ENOENT."""
+        spec = element.spec
+        result = Slot(self.frame.alloca(I64), 8)
+        self.store(result, 0, self.integer(-ENOENT))
+
+        def clear(found: Any, result: Slot) -> None:
+            there = self.load(Slot(found, 8), spec.presence_at, UINT64)
+            self.when(there, lambda: self.store(result, 0, self.integer(0)))
+            self.frame.fill_zero(found, spec.kernel_sizes[1])
+
+        def one(key: Any, result: Slot) -> None:
+            if not spec.per_cpu:
+                found = self.frame.call_pointer("map_lookup_elem", element.variable, key)
+                self.when(self.not_null(found), lambda: clear(found, result))
+                return
+
+            def cpu(number: Value) -> None:
+                where = self.frame.i32(number.raw)
+                found = self.frame.call_pointer("map_lookup_percpu_elem", element.variable, key, where)
+                self.when(self.not_null(found), lambda: clear(found, result))
+
+            self.repeat(self.compile_context.host.cpus, cpu)
+
+        def bucket(number: Value, carried: Sequence[Value | Slot]) -> Value:
+            (shared,) = carried
+            assert isinstance(shared, Slot)
+            one(self._short_key(number), shared)
+            return self.integer(0)
+
+        if spec.max_entries == 1:
+            one(element.key.raw, result)
+        else:
+            self.loop(spec.max_entries, [result], bucket)
+        return self.load(result, 0, INT64)
+
+    def mark(self, element: Element, found: Any) -> None:
+        """Note in an array that an element is there."""
+        if element.spec.presence:
+            self.put(self.integer(1).raw, self.frame.offset(found, element.spec.presence_at))
 
     def count_elements(self, map: str, sums: bool = False) -> Value:
         """See Emit. The helper calls a function for each element and gives their number."""
-        _, variable = self.maps.user(map)
-        if sums:
+        spec, variable = self.maps.user(map)
+        # the kernel counts the elements of hashes; not what is present in arrays, nor one map of several
+        if sums and not spec.presence and not spec.tiers:
             return self.kernel_function(SUM_ELEMENTS, ("long", "struct bpf_map *"), Value(UINT64, variable))
         none = ir.Constant(I64, 0)
         unused = self.frame.zero_key()  # the helper insists on a pointer to the stack
         counted = self.frame.call("for_each_map_elem", variable, self.each_element(), unused, none)
+        for tier in spec.tiers:
+            short = self.maps.short(tier)
+            others = self.frame.call("for_each_map_elem", short, self.each_element(), unused, none)
+            counted = self.builder.add(counted, others)
         return Value(INT64, counted)
 
     def each_element(self) -> ir.Function:
@@ -230,11 +314,15 @@ class MapAccess(Emitter):
             result = self.frame.alloca(I64)
             self.builder.store(ir.Constant(I64, 0), result)
             source = Slot(found, size_of(kind))
-            self.when(
-                self.not_null(found),
-                lambda: self.put(self.load(source, 0, kind).raw, result),
-                self.missing(element),
-            )
+            missing = self.missing(element)
+
+            def read() -> None:
+                self.put(self.load(source, 0, kind).raw, result)
+                if missing is not None and element.spec.presence:
+                    there = self.load(Slot(found, 8), element.spec.presence_at, UINT64)
+                    self.when(there, lambda: None, missing)
+
+            self.when(self.not_null(found), read, missing)
             return Value(kind, self.builder.load(result, typ=I64))
         slot = self.scratch(size_of(kind), zero=True)
         self.when(
@@ -276,6 +364,10 @@ class MapAccess(Emitter):
         element = self.element(target)
         kind = element.spec.value.type
         value = self.convert(value, kind)
+        if element.spec.presence:
+            found = self.find(element)
+            self.when(self.not_null(found), lambda: self.put_in_place(element, found, value))
+            return
         if is_scalar(kind) or self.is_reference(value.type):
             slot = self.scratch(max(1, size_of(kind)), zero=False)
             self.store(slot, 0, value)
@@ -283,12 +375,18 @@ class MapAccess(Emitter):
             slot = Slot(value.raw, size_of(kind))
         self.update(element, slot)
 
+    def put_in_place(self, element: Element, found: Any, value: Value) -> None:
+        """Give an array's element a value."""
+        self.store(Slot(found, size_of(value.type)), 0, value)
+        self.mark(element, found)
+
     def update(self, element: Element, value: Slot) -> None:
         """Write an element; a map that is full is reported."""
         code = self.frame.call(
             "map_update_elem", element.variable, element.key.raw, value.raw, ir.Constant(I64, BPF_ANY)
         )
-        self.check_update(Value(INT64, code), element)
+        # the kernel calls the map's own function, which before Linux 6.4 returned an int
+        self.check_update(self.convert(Value(INT64, code), INT32), element)
 
     def check_update(self, code: Value, element: Element) -> None:
         """Tell of an update that the kernel refused.
@@ -325,8 +423,12 @@ class MapAccess(Emitter):
         def present() -> None:
             slot = Slot(found, size_of(stored))
             self.store(slot, 0, step(self.load(slot, 0, stored)))
+            self.mark(element, found)
 
         def absent() -> None:
+            if element.spec.presence:
+                self.put(self.integer(0).raw, result)  # cannot be: an array has all its elements
+                return
             slot = self.scratch(size_of(stored), zero=False)
             self.store(slot, 0, step(self.integer(0, stored)))
             self.update(element, slot)
@@ -347,7 +449,14 @@ class MapAccess(Emitter):
         arguments = [*feature.prepare(self, site, arguments)]
         if feature.bucketed:
             bucket = feature.bucket(self, site, arguments)
+            if element.spec.presence:
+                element = Element(element.spec, element.variable, Slot(self._short_key(bucket), 4), element.span)
+                self.aggregate_in_place(element, feature, site, arguments)
+                return
             self.store(element.key, round_up(size_of(element.spec.key.type), 8), bucket)
+        if element.spec.presence:
+            self.aggregate_in_place(element, feature, site, arguments)
+            return
         place = self.frame.alloca(PTR)
         self.builder.store(self.find(element), place)
         missing = self.compare("==", self.not_null(self.builder.load(place, typ=PTR)), self.integer(0))
@@ -360,3 +469,15 @@ class MapAccess(Emitter):
         cell = self.builder.load(place, typ=PTR)
         slot = Slot(cell, 8 * feature.words)
         self.when(self.not_null(cell), lambda: feature.update(self, site, slot, arguments))
+
+    def aggregate_in_place(
+        self, element: Element, feature: Aggregation, site: CallSite, arguments: list[Value]
+    ) -> None:
+        """Update this CPU's cell in an array; one that is not there yet is all zero."""
+        found = self.find(element)
+
+        def update() -> None:
+            feature.update(self, site, Slot(found, 8 * feature.words), arguments)
+            self.mark(element, found)
+
+        self.when(self.not_null(found), update)

@@ -7,11 +7,37 @@ from typing import Any
 from llvmlite import ir
 
 from pytrace.codegen.debuginfo import DebugInfo
+from pytrace.grammar.data import replace
 from pytrace.grammar.layout import Layout, layout_of
-from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, GUARD, LOST, OPTIONS, REFUSED, RING, TABLES, MapSpec, PlanBuilder
+from pytrace.grammar.plan import (
+    CONTROL,
+    GLOBAL_DATA,
+    GUARD,
+    LOST,
+    OPTIONS,
+    REFUSED,
+    RING,
+    TABLES,
+    MapSpec,
+    PlanBuilder,
+    Tier,
+)
+from pytrace.grammar.promote import is_scalar
 from pytrace.grammar.spec import Registry
-from pytrace.grammar.types import INT64, UINT32, UINT64, Aggregate, Type, round_up, size_of
-from pytrace.grammar.typing import MapInfo, TypedProgram
+from pytrace.grammar.types import (
+    INT64,
+    UINT32,
+    UINT64,
+    Aggregate,
+    Stack,
+    String,
+    Tuple,
+    Type,
+    offsets_of,
+    round_up,
+    size_of,
+)
+from pytrace.grammar.typing import MapInfo, TypedProgram, whole_maps
 
 # include/uapi/linux/bpf.h, enum bpf_map_type
 KINDS = {
@@ -35,6 +61,12 @@ DECLARED = {
 }
 
 CONTROL_BYTES = 1 << 14
+# Keys that end in a shorter string (in bytes, its NUL included), or in a stack of so many frames at most, have maps
+# of their own. Most names of files fit, and most stacks.
+SHORT_STRINGS = (64,)
+SHORT_STACKS = (8, 28)
+WORDS = ("bpftrace", "raw", "perf")  # modes of stacks that are {…, u64 count, u64 addresses[limit]}
+
 RING_BYTES = 1 << 18  # until the runtime sets what the configuration says
 
 
@@ -55,11 +87,18 @@ class MapTable:
         self.scratch_users = 0
         self.large_scratches = 0
         self.cpus = program.source.host.cpus
-        unused = program.unused_maps
+        unused, whole = program.unused_maps, whole_maps(program.running)
         for name in sorted(program.maps):
             info = program.maps[name]
             if info.assigned and name not in unused:
-                self._add(user_map(info, registry, program, plan))
+                self._add_user(user_map(info, registry, program, plan), name not in whole)
+
+    def _add_user(self, spec: MapSpec, divisible: bool) -> None:
+        """A map of the program's text; with one for short keys where that pays and is allowed."""
+        tiers = tiers_of(spec) if divisible and spec.kind in ("hash", "percpu_hash") and not spec.buckets else ()
+        self._add(replace(spec, tiers=tiers) if tiers else spec)
+        for tier in tiers:
+            self._add(replace(spec, name="", symbol=tier.symbol, key_size=tier.size))
 
     def _add(self, spec: MapSpec) -> None:
         self.plan.maps.append(spec)
@@ -78,7 +117,8 @@ class MapTable:
     def _define(self, spec: MapSpec, variable: ir.GlobalVariable) -> None:
         settings = {"type": KINDS[spec.kind]}
         if spec.kind != "ringbuf":
-            settings |= {"key_size": spec.key_size, "value_size": spec.value_size}
+            key_size, value_size = spec.kernel_sizes
+            settings |= {"key_size": key_size, "value_size": value_size}
         settings["max_entries"] = spec.max_entries
         self.debug.map(variable, settings)
 
@@ -86,6 +126,10 @@ class MapTable:
         """A map of the program's text, by its name without `@`."""
         symbol = user_symbol(name)
         return self.specs[symbol], self.variables[symbol]
+
+    def short(self, tier: Tier) -> Any:
+        """The map for the short keys of a user map."""
+        return self.variables[tier.symbol]
 
     def ring(self) -> Any:
         """The ring buffer of events."""
@@ -163,24 +207,49 @@ def user_symbol(name: str) -> str:
     return f"AT_{name}"
 
 
+def tiers_of(spec: MapSpec) -> tuple[Tier, ...]:
+    """How the short keys of a map are told from others: those whose last part, a string or a stack, is short."""
+    kind: Type = spec.key.type
+    start = 0
+    if isinstance(kind, Tuple) and kind.items:
+        start, kind = offsets_of(kind.items)[-1], kind.items[-1]
+    tiers = []
+    if isinstance(kind, String):
+        for most in SHORT_STRINGS:
+            size = start + most
+            # the last byte is the NUL, or one of the zeros behind it
+            tiers.append(Tier(f"SHORT_{most}_{spec.symbol}", size, size - 1, 1, 0))
+    elif isinstance(kind, Stack) and kind.mode in WORDS:
+        head = start + size_of(kind) - 8 * kind.limit
+        for most in SHORT_STACKS:
+            tiers.append(Tier(f"SHORT_{most}_{spec.symbol}", head + 8 * most, head - 8, 8, most))
+    return tuple(tier for tier in tiers if tier.size <= spec.key_size // 2)
+
+
 def user_map(info: MapInfo, registry: Registry, program: TypedProgram, plan: PlanBuilder) -> MapSpec:
     """Kind and size of a map of the program's text (reference part 1, section 9.3)."""
     config = plan.config
     value, aggregate = info.value, isinstance(info.value, Aggregate)
-    buckets = False
+    buckets, cells = False, 1
     value_size = size_of(value)
     if isinstance(value, Aggregate):
         feature = registry.aggregation(value)
         buckets, value_size = feature.bucketed, 8 * feature.words
+        cells = feature.buckets(value)
     key: Type = INT64 if info.scalar else info.key
     key_size = size_of(key)
     if buckets:
         key_size = round_up(key_size, 8) + 8
     kind = "percpu_hash" if aggregate else "hash"
     entries = config.max_map_keys if buckets or not info.scalar else 1
+    # an array has all its elements from the start, so it must not be larger than a hash would be
+    presence = bool(info.scalar) and (aggregate or is_scalar(value)) and cells <= config.max_map_keys
+    presence = presence and info.declaration is None
+    if presence:
+        kind, entries = "percpu_array" if aggregate else "array", cells
     if info.declaration is not None:
         kind, entries = DECLARED[info.declaration.kind], info.declaration.entries
     return MapSpec(
         info.label, user_symbol(info.name), kind, layout_of(key, program.source),
-        layout_of(value, program.source), key_size, max(1, value_size), entries, bool(info.scalar), buckets,
+        layout_of(value, program.source), key_size, max(1, value_size), entries, bool(info.scalar), buckets, presence,
     )  # fmt: skip

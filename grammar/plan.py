@@ -196,6 +196,26 @@ class ProgramSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Tier:
+    """Which keys of a map with long keys are short, and lie in a map of their own with keys of `size` bytes.
+
+    Hashing a key costs the kernel some 0.3 ns a byte, whatever is in it. A key is short if the unsigned word of
+    `width` bytes at offset `at` is `most` or less; all its bytes from `size` on are zero then. A key belongs to the
+    first tier that has it, else to the map itself.
+    """
+
+    symbol: str
+    size: int
+    at: int
+    width: int
+    most: int
+
+    def has(self, key: bytes) -> bool:
+        """Whether a key is short."""
+        return int.from_bytes(key[self.at : self.at + self.width], "little") <= self.most
+
+
+@dataclass(frozen=True, slots=True)
 class MapSpec:
     """One BPF map of the object.
 
@@ -203,6 +223,11 @@ class MapSpec:
     object. `kind` is the kernel's map type without BPF_MAP_TYPE_ in lower case. `key` and `value` are layouts; a
     map of an aggregation has an `Aggregate` as value type and `value_size` bytes for each CPU. `buckets` says that the
     key is followed, 8-byte aligned, by a u64 bucket number. `scalar` maps have the one key 0.
+
+    `presence` says that the kernel's map is an array, with the bucket number (or 0) as its 4-byte key, and that a
+    word behind each value, 8-byte aligned, tells whether there is such an element. `key_size` and `value_size` stay
+    those of the elements as everybody but the kernel sees them. Short keys are in the maps of `tiers`,
+    the shortest first.
     """
 
     name: str
@@ -215,6 +240,18 @@ class MapSpec:
     max_entries: int
     scalar: bool = False
     buckets: bool = False
+    presence: bool = False
+    tiers: tuple[Tier, ...] = ()
+
+    @property
+    def presence_at(self) -> int:
+        """The offset of the word that says whether an element of an array is there."""
+        return round_up(self.value_size, 8)
+
+    @property
+    def kernel_sizes(self) -> tuple[int, int]:
+        """Bytes of a key and of a value in the kernel's map."""
+        return (4, self.presence_at + 8) if self.presence else (self.key_size, self.value_size)
 
     @property
     def per_cpu(self) -> bool:

@@ -329,6 +329,10 @@ class Aggregation(Function):
         """The number of the bucket to update, of a bucketed aggregation."""
         raise NotImplementedError
 
+    def buckets(self, kind: Aggregate) -> int:
+        """How many buckets a key can have: one more than the highest number that `bucket` gives."""
+        return 1
+
     def combine(self, emit: Emit, total: Slot, cell: Slot, signed: bool) -> None:
         """Add one CPU's cell to the total, in the kernel; castable aggregations only."""
         raise NotImplementedError
@@ -351,6 +355,10 @@ class Aggregation(Function):
     def relate(self, kind: Aggregate, values: list[Any]) -> list[Any]:
         """The values of all elements of a map → what is shown of each, where that depends on the others."""
         return values
+
+    def read_all(self, kind: Aggregate, elements: Sequence[Sequence[bytes]]) -> list[Any] | None:
+        """What `read` makes of each of many elements (the bytes of all CPUs' cells), where there is a fast way."""
+        return None
 
     def order(self, kind: Aggregate, value: Any) -> Any:
         """What the elements of a printed map are sorted by."""

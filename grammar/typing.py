@@ -6,7 +6,21 @@ from collections.abc import Iterable, Iterator
 
 from pytrace.grammar.data import dataclass, field
 from pytrace.grammar.host import CDefinitions, Host
-from pytrace.grammar.nodes import Block, Call, Expr, For, Function, If, Map, MapDeclaration, Node, Probe, Variable, walk
+from pytrace.grammar.nodes import (
+    AddressOf,
+    Block,
+    Call,
+    Expr,
+    For,
+    Function,
+    If,
+    Map,
+    MapDeclaration,
+    Node,
+    Probe,
+    Variable,
+    walk,
+)
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import CallSite, Constant, Target
 from pytrace.grammar.types import NONE, EnumType, Member, Struct, Tuple, Type, offsets_of, size_of
@@ -189,6 +203,15 @@ def map_names(probes: Iterable[TypedProbe]) -> frozenset[str]:
     """The names of the maps in the text of some probes."""
     roots = (root for typed in probes for root in (typed.probe, *typed.expansions.values()))
     return frozenset(node.name for root in roots for node in walk(root) if isinstance(node, Map))
+
+
+def whole_maps(probes: Iterable[TypedProbe]) -> frozenset[str]:
+    """The names of the maps that programs use as one object: they go through its elements or take its address."""
+    roots = (root for typed in probes for root in (typed.probe, *typed.expansions.values()))
+    nodes = [node for root in roots for node in walk(root)]
+    used: list[Node] = [node.iterable for node in nodes if isinstance(node, For)]
+    used += [node.target for node in nodes if isinstance(node, AddressOf)]
+    return frozenset(target.name for target in used if isinstance(target, Map))
 
 
 def is_common(target: Target, member: Member) -> bool:

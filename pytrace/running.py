@@ -183,6 +183,8 @@ class Run:
                 # an interrupt's exception may be lost in a callback from C
                 if self._interrupted or not self._attached(trace):
                     return False
+            if shown.kind == "maps_follow":
+                gc.disable()  # what is left makes many objects and no garbage
             if shown.kind == LINES:
                 printer.show_ready(shown.data)
             else:

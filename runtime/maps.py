@@ -6,8 +6,10 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
+from pytrace.grammar.data import replace
 from pytrace.grammar.plan import MapSpec
 from pytrace.grammar.types import round_up
 from pytrace.runtime import cpus
@@ -20,6 +22,7 @@ _BATCH_BYTES = 1 << 22
 _ENOTSUPP = 524  # include/linux/errno.h; what a map type without batches answers
 _NO_BATCH = (errno.EINVAL, _ENOTSUPP, errno.EOPNOTSUPP)
 _BPF_EXIST = 2
+_PRESENT = struct.pack("=Q", 1)
 
 
 class LiveMap:
@@ -126,6 +129,104 @@ class LiveMap:
         result = self._lib.bpf_map_lookup_elem(self.fd, key, value)
         _check(result, errno.ENOENT)
         return value.raw if result == 0 else None
+
+
+class ArrayMap(LiveMap):
+    """A user map that is an array in the kernel: only elements whose presence word is set count as there."""
+
+    def __init__(self, spec: MapSpec, fd: int) -> None:
+        key_size, value_size = spec.kernel_sizes
+        super().__init__(replace(spec, key_size=key_size, value_size=value_size, presence=False), fd)
+        self._elements = spec
+        self._keys = struct.Struct("=8xQ" if spec.buckets else f"={spec.key_size}x")
+
+    def read(self) -> list[Entry]:
+        """See LiveMap."""
+        found = [(self._element_key(key), self._shown(value)) for key, value in super().read()]
+        return [(key, value) for key, value in found if value is not None]
+
+    def lookup(self, key: bytes) -> Values | None:
+        """See LiveMap."""
+        number = key[8:12] if self._elements.buckets else bytes(4)
+        value = super().lookup(number)
+        return None if value is None else self._shown(value)
+
+    def zero(self) -> None:
+        """See LiveMap: the presence word stays."""
+        nothing = (bytes(self._elements.presence_at) + _PRESENT) * self._cpus
+        for key, value in LiveMap.read(self):
+            if self._shown(value) is not None:
+                _check(self._lib.bpf_map_update_elem(self.fd, key, nothing, _BPF_EXIST))
+
+    def clear(self) -> None:
+        """See LiveMap: what is all zero is not there."""
+        super().zero()
+
+    def _element_key(self, number: bytes) -> bytes:
+        """The element's key, by the array's."""
+        if not self._elements.buckets:
+            return self._keys.pack()
+        return self._keys.pack(int.from_bytes(number, sys.byteorder))
+
+    def _shown(self, value: Values) -> Values | None:
+        """A value without its presence word; None if the element is not there."""
+        cells = value if isinstance(value, tuple) else (value,)
+        at, size = self._elements.presence_at, self._elements.value_size
+        if not any(cell[at] for cell in cells):
+            return None
+        return tuple([cell[:size] for cell in cells]) if isinstance(value, tuple) else value[:size]
+
+
+class TieredMap(LiveMap):
+    """A user map whose short keys lie in maps of their own."""
+
+    def __init__(self, spec: MapSpec, fd_of: Callable[[str], int]) -> None:
+        super().__init__(spec, fd_of(spec.symbol))
+        self._tiers = [
+            (tier, LiveMap(replace(spec, key_size=tier.size, tiers=()), fd_of(tier.symbol))) for tier in spec.tiers
+        ]
+
+    def read(self) -> list[Entry]:
+        """See LiveMap."""
+        entries: list[Entry] = []
+        for tier, short in self._tiers:
+            tail = bytes(self.spec.key_size - tier.size)
+            entries += [(key + tail, value) for key, value in short.read()]
+        return entries + super().read()
+
+    def lookup(self, key: bytes) -> Values | None:
+        """See LiveMap."""
+        for tier, short in self._tiers:
+            if tier.has(key):
+                return short.lookup(key[: tier.size])
+        return super().lookup(key)
+
+    def update(self, key: bytes, value: bytes) -> None:
+        """See LiveMap."""
+        for tier, short in self._tiers:
+            if tier.has(key):
+                short.update(key[: tier.size], value)
+                return
+        super().update(key, value)
+
+    def clear(self) -> None:
+        """See LiveMap."""
+        for _, short in self._tiers:
+            short.clear()
+        super().clear()
+
+    def zero(self) -> None:
+        """See LiveMap."""
+        for _, short in self._tiers:
+            short.zero()
+        super().zero()
+
+
+def live_map(spec: MapSpec, fd_of: Callable[[str], int]) -> LiveMap:
+    """A map of a loaded object, read in the way that its kind needs; `fd_of` gives the descriptor of a symbol."""
+    if spec.tiers:
+        return TieredMap(spec, fd_of)
+    return (ArrayMap if spec.presence else LiveMap)(spec, fd_of(spec.symbol))
 
 
 def _check(result: int, *allowed: int) -> None:

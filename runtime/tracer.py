@@ -32,7 +32,7 @@ from pytrace.runtime import cpus, libbpf
 from pytrace.runtime.attach import Attacher, AttachFailure
 from pytrace.runtime.bpf_object import BpfObject
 from pytrace.runtime.links import Link, release_all, stop_all
-from pytrace.runtime.maps import Entry, LiveMap, Values
+from pytrace.runtime.maps import Entry, LiveMap, Values, live_map
 from pytrace.runtime.misses import link_misses, program_misses
 from pytrace.runtime.process import Child, boot_time_ns, pid_namespace
 from pytrace.runtime.ring import Handler, MakeCode, RingReader, TakeLines, Waiter, ring_size
@@ -377,7 +377,7 @@ class Tracer:
 
     def _map(self, spec: MapSpec) -> LiveMap:
         if spec.symbol not in self._maps:
-            self._maps[spec.symbol] = LiveMap(spec, self._object.map_fd(spec.symbol))
+            self._maps[spec.symbol] = live_map(spec, self._object.map_fd)
         return self._maps[spec.symbol]
 
     def _counters(self, symbol: str) -> tuple[int, ...]:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from functools import partial
+from functools import cached_property, partial
+from operator import itemgetter
 from typing import Any
 
 from pytrace.grammar.data import dataclass
-from pytrace.grammar.layout import Layout, decode
+from pytrace.grammar.layout import Layout, Part, decode
 from pytrace.grammar.plan import MapSpec
 from pytrace.grammar.spec import Output, Registry, Services
 from pytrace.grammar.types import Aggregate, EnumType, Int, Pointer, String, Tuple, round_up
-from pytrace.language.aggregations.numbers import divide
+from pytrace.language.aggregations.numbers import Count, Sum, divide
 from pytrace.language.jsonvalue import clean, hashable, jsonable, number, python_value
 from pytrace.language.text import shower
 
@@ -37,6 +38,8 @@ class ValueView:
     picture: bool = False  # several lines
     relate: Callable[[list[Any]], list[Any]] | None = None  # what is shown depends on the other values
     by_key: bool = False  # sorted by the keys' bytes
+    read_all: Callable[[list[Any]], list[Any] | None] = lambda values: None  # what `read` makes of each, if fast
+    digits: bool = False  # integers, shown as such
 
 
 class MapSnapshot:
@@ -50,10 +53,13 @@ class MapSnapshot:
         self._services = services
         self._key_text = shower(spec.key, services)
         self._view = value_view(spec.value, registry, services)
-        raw = _gather_buckets(spec, entries) if spec.buckets else entries
-        rows = [(key, self._view.read(value)) for key, value in raw]
+        raw = _gather_buckets(spec, entries) if spec.buckets else list(entries)
+        values = self._view.read_all([value for _, value in raw])
+        if values is None:
+            values = [self._view.read(value) for _, value in raw]
         if self._view.relate is not None:
-            rows = list(zip([key for key, _ in rows], self._view.relate([value for _, value in rows]), strict=True))
+            values = self._view.relate(values)
+        rows = [(key, value) for (key, _), value in zip(raw, values, strict=True)]
         if not spec.scalar:
             self._sort(rows)
         self._rows = rows
@@ -65,7 +71,7 @@ class MapSnapshot:
             rows.sort(key=lambda row: row[0])
             return
         if order is not None:
-            rows.sort(key=lambda row: order(row[1]))
+            rows.sort(key=itemgetter(1) if self._view.digits else lambda row: order(row[1]))
             return
         by_key = key_order(self.spec.key)
         rows.sort(key=lambda row: by_key(row[0]))
@@ -83,6 +89,9 @@ class MapSnapshot:
         form = "{}{}:\n{}\n" if view.picture else "{}{}: {}\n"
         if self.spec.scalar:
             return "".join(form.format(name, "", show(value, divisor)) for _, value in self._rows)
+        if view.digits and divisor == 1:
+            pairs = zip(self._labels(top), self._shown(top), strict=True)
+            return "".join([f"{name}[{label}]: {value}\n" for label, (_, value) in pairs])
         fill = form.format
         rows = zip(self._labels(top), self._shown(top), strict=True)
         return "".join([fill(name, f"[{key}]", show(value, divisor)) for key, (_, value) in rows])
@@ -109,6 +118,8 @@ class MapSnapshot:
 
     def output(self, top: int = 0, divisor: int = 0) -> Output:
         """The map as something to show; with no text and no data when there is nothing to show."""
+        if self._view.digits:
+            return NumbersOutput(self, top, divisor)
         return Output(self.document, self.text(top, divisor), self.json(top, divisor))
 
     def value(self) -> Any:
@@ -130,11 +141,28 @@ class MapSnapshot:
         """The texts between the brackets, made once for text and JSON (stacks take long); one outer pair of
         parentheses is dropped."""
         if self._label_cache is None or self._label_cache[0] != top:
-            read, show = _reader(self.spec.key), self._key_text
-            texts = [show(read(raw)) for raw, _ in self._shown(top)]
-            labels = [text[1:-1] if text[:1] == "(" and text[-1:] == ")" else text for text in texts]
+            keys = [raw for raw, _ in self._shown(top)]
+            labels = _integer_labels(self.spec.key, keys)
+            if labels is None:
+                read, show = _reader(self.spec.key), self._key_text
+                texts = [show(read(raw)) for raw in keys]
+                labels = [text[1:-1] if text[:1] == "(" and text[-1:] == ")" else text for text in texts]
             self._label_cache = top, labels
         return self._label_cache[1]
+
+
+class NumbersOutput(Output):
+    """A map of plain numbers that is shown. Its data, which only JSON and Python need, is made when it is asked for."""
+
+    def __init__(self, snapshot: MapSnapshot, top: int, divisor: int) -> None:
+        super().__init__(snapshot.document, snapshot.text(top, divisor))
+        del vars(self)["data"]  # which comes from the property
+        self._how = snapshot, top, divisor
+
+    @cached_property
+    def data(self) -> dict[str, Any] | None:
+        snapshot, top, divisor = self._how
+        return snapshot.json(top, divisor)
 
 
 def _unused(key: Any, taken: dict[Any, Any]) -> Any:
@@ -210,10 +238,23 @@ def _aggregate_view(kind: Aggregate, registry: Registry) -> ValueView:
         aggregation.bucketed,
         partial(aggregation.relate, kind) if aggregation.bucketed else None,
         aggregation.by_key,
+        partial(aggregation.read_all, kind),
+        isinstance(aggregation, (Count, Sum)),
     )
 
 
 # ---------------------------------------------------------------- keys
+
+
+def _integer_labels(layout: Layout, keys: list[bytes]) -> list[str] | None:
+    """The texts of all keys at once, if they are integers."""
+    kind = layout.type
+    if not isinstance(kind, Int):
+        return None
+    code = _INTEGER_CODES[kind.size]
+    numbers = struct.unpack(f"<{len(keys)}{code if kind.signed else code.upper()}", b"".join(keys))
+    return list(map(str, numbers))
+
 
 _INTEGER_CODES = {1: "b", 2: "h", 4: "i", 8: "q"}
 
@@ -225,8 +266,16 @@ def _reader(layout: Layout) -> Callable[[bytes], Any]:
             return _integer_reader(size, signed)
         case Pointer():
             return _integer_reader(8, False)
+        case Tuple():
+            parts = [(part.offset, part.offset + size, _reader(part.layout)) for part, size in _sized(layout)]
+            return lambda data: tuple([read(data[start:end]) for start, end, read in parts])
         case _:
             return partial(decode, layout)
+
+
+def _sized(layout: Layout) -> list[tuple[Part, int]]:
+    """The parts of a layout and their sizes."""
+    return [(part, part.layout.size) for part in layout.parts]
 
 
 def _integer_reader(size: int, signed: bool) -> Callable[[bytes], int]:

@@ -78,6 +78,10 @@ class Hist(Buckets):
     def describe(self, kind: Aggregate) -> Describe:
         return log2_describe(_integers(kind)[0])
 
+    def buckets(self, kind: Aggregate) -> int:
+        bits = _integers(kind)[0]
+        return ((64 - bits) << bits) + 1  # the last one is that of 2^63 - 1
+
     def bucket(self, emit: Emit, site: CallSite, arguments: Sequence[Value]) -> Value:
         """The formula of reference 3.1 without a loop: `count_leading_zeros` finds the highest set bit."""
         bits = site.integer(1) if len(site) > 1 else 0
@@ -141,6 +145,10 @@ class Lhist(Buckets):
     def describe(self, kind: Aggregate) -> Describe:
         low, high, step = _integers(kind)
         return linear_describe(low, high, step)
+
+    def buckets(self, kind: Aggregate) -> int:
+        low, high, step = _integers(kind)
+        return 2 + (high - low) // step
 
     # the divisor of print(@m, top, div) has no effect on lhist
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
+from struct import unpack
 from typing import Any, ClassVar
 
 from pytrace.grammar.data import dataclass
@@ -26,6 +28,16 @@ def as_signed(word: int) -> int:
 def divide(value: int, divisor: int) -> int:
     """Division that truncates towards zero, as in C."""
     return value // divisor if value >= 0 else -(-value // divisor)
+
+
+def totals(kind: Aggregate, elements: Sequence[Sequence[bytes]]) -> list[int]:
+    """The sums over the CPUs of many elements whose cells are one word."""
+    words = unpack(f"<{sum(map(len, elements))}Q", b"".join(chain.from_iterable(elements)))
+    cpus = len(elements[0]) if elements else 1
+    sums = list(map(sum, zip(*(words[cpu::cpus] for cpu in range(cpus)), strict=True)))
+    if sums and max(sums) >= SIGN:
+        return [as_signed(word) if kind.signed else word & MASK for word in sums]
+    return sums
 
 
 def word_type(signed: bool) -> Int:
@@ -81,6 +93,9 @@ class Count(Number):
     def read(self, kind: Aggregate, cells: Any) -> Any:
         return as_signed(sum(cell[0] for cell in cells))
 
+    def read_all(self, kind: Aggregate, elements: Sequence[Sequence[bytes]]) -> list[Any] | None:
+        return totals(kind, elements)
+
 
 @feature
 class Sum(Number):
@@ -106,6 +121,9 @@ class Sum(Number):
     def read(self, kind: Aggregate, cells: Any) -> Any:
         total = sum(cell[0] for cell in cells)
         return as_signed(total) if kind.signed else total & MASK
+
+    def read_all(self, kind: Aggregate, elements: Sequence[Sequence[bytes]]) -> list[Any] | None:
+        return totals(kind, elements)
 
 
 class Extreme(Number):
