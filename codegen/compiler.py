@@ -36,68 +36,80 @@ def compile_program(
     program: TypedProgram, source: Source, registry: Registry, context: Context, stages: bool = False
 ) -> Compiled:
     """Generate code for every probe and build the object; `stages` keeps the optimised IR and the assembly."""
-    plan = PlanBuilder(context.config)
-    module = ir.Module(name="pytrace")
-    module.triple = objectfile.TRIPLE
-    module.data_layout = "e-m:e-p:64:64-i64:64-i128:128-n32:64-S128"
-    debug = DebugInfo(module, source)
-    maps = MapTable(module, debug, plan, program, registry)
+    builder = ObjectBuilder(program, source, registry, context)
     running = program.running
     sessions = pairs(running, context.host)
     guarded = any(t.type.guards(t) for typed in running for t in typed.targets)
     for number, typed in enumerate(running):
         if not any(pair.back is typed for pair in sessions):
             pair = next((pair for pair in sessions if pair.entry is typed), None)
-            generate(module, debug, maps, plan, program, typed, registry, context, number, pair, guarded)
-    maps.finish()
-    debug.finish()
-    license_text(module, context.config.license)
-    text = str(module)
+            builder.generate(typed, number, pair, guarded)
+    builder.maps.finish()
+    builder.debug.finish()
+    license_text(builder.module, context.config.license)
+    text = str(builder.module)
     built = objectfile.build(text, stages)
-    return Compiled(plan.finish(), built.elf, tuple(debug.files), text, built.optimized, built.assembly)
+    files = tuple(builder.debug.files)
+    return Compiled(builder.plan.finish(), built.elf, files, text, built.optimized, built.assembly)
 
 
-def generate(
-    module: ir.Module,
-    debug: DebugInfo,
-    maps: MapTable,
-    plan: PlanBuilder,
-    program: TypedProgram,
-    typed: TypedProbe,
-    registry: Registry,
-    context: Context,
-    number: int,
-    pair: Pair | None = None,
-    guarded: bool = False,
-) -> None:
-    """One BPF program, which may be that of a pair of blocks. `guarded` keeps it from running inside of another."""
-    target = typed.target
-    symbol = f"{re.sub(r'[^A-Za-z0-9_]', '_', target.name)[:80]}_{number}"
-    places = target.type.merge(tuple(t.attach for t in typed.targets))
+class ObjectBuilder:
+    """The object while its programs are made: the LLVM module, and what grows with it."""
 
-    def block(function: ir.Function, typed: TypedProbe) -> ir.Function:
-        block_code(function, debug, maps, plan, program, typed, registry, context, number)
+    def __init__(self, program: TypedProgram, source: Source, registry: Registry, context: Context) -> None:
+        self.program, self.registry, self.context = program, registry, context
+        self.plan = PlanBuilder(context.config)
+        self.module = ir.Module(name="pytrace")
+        self.module.triple = objectfile.TRIPLE
+        self.module.data_layout = "e-m:e-p:64:64-i64:64-i128:128-n32:64-S128"
+        self.debug = DebugInfo(self.module, source)
+        self.maps = MapTable(self.module, self.debug, self.plan, program, registry)
+
+    def generate(self, typed: TypedProbe, number: int, pair: Pair | None = None, guarded: bool = False) -> None:
+        """One BPF program, which may be that of a pair of blocks. `guarded` keeps it from running inside of another."""
+        target = typed.target
+        symbol = f"{re.sub(r'[^A-Za-z0-9_]', '_', target.name)[:80]}_{number}"
+        places = target.type.merge(tuple(t.attach for t in typed.targets))
+        function = main_function(self.module, symbol, target.section)
+        if pair is None and not guarded:
+            self._block(function, typed, number)
+        else:
+            frame = self._frame(function, typed, number)
+            frame.begin()
+            guard = self.maps.guard(len(self.program.probes)) if guarded else None
+            flag = enter(frame, guard, len(self.plan.programs)) if guarded else None
+            entry = self._block(inner_function(self.module, f"{symbol}_entry"), typed, number)
+            if pair is None:
+                call_inner(frame, entry)
+            else:
+                back = self._block(inner_function(self.module, f"{symbol}_return"), pair.back, number)
+                call_half(frame, entry, back, parameters_of(IS_RETURN, self.context))
+                places = (pair.place,)
+            if guarded:
+                leave(frame, flag)
+            frame.finish(target.type.return_code)
+        self.plan.programs.append(ProgramSpec(symbol, target.section, places, target.type.reverse))
+
+    def _block(self, function: ir.Function, typed: TypedProbe, number: int) -> ir.Function:
+        """The code of a block, with its predicate, in a function that takes the program's context."""
+        target, context = typed.target, self.context
+        function.args[0].name = "ctx"
+        frame = self._frame(function, typed, number)
+        source = self.program.source
+        generator = StatementGenerator(frame, self.maps, self.plan, context, source, self.registry, typed)
+        if target.type.filtered and context.pid is not None:
+            filter_process(generator)
+        frame.begin()
+        target.type.enter(generator, target)
+        generator.program()
+        frame.finish(target.type.return_code)
         return function
 
-    function = main_function(module, symbol, target.section)
-    if pair is None and not guarded:
-        block(function, typed)
-    else:
-        frame = Frame(function, debug, maps, typed.probe.span, number, context.config.on_stack_limit)
+    def _frame(self, function: ir.Function, typed: TypedProbe, number: int) -> Frame:
+        most = self.context.config.on_stack_limit
+        frame = Frame(function, self.debug, self.maps, typed.probe.span, number, most)
         frame.builder.store(function.args[0], frame.context_slot_)
-        frame.begin()
-        flag = enter(frame, maps.guard(len(program.probes)), len(plan.programs)) if guarded else None
-        entry = block(inner_function(module, f"{symbol}_entry"), typed)
-        if pair is None:
-            call_inner(frame, entry)
-        else:
-            back = block(inner_function(module, f"{symbol}_return"), pair.back)
-            call_half(frame, entry, back, parameters_of(IS_RETURN, context))
-            places = (pair.place,)
-        if guarded:
-            leave(frame, flag)
-        frame.finish(target.type.return_code)
-    plan.programs.append(ProgramSpec(symbol, target.section, places, target.type.reverse))
+        return frame
 
 
 def main_function(module: ir.Module, symbol: str, section: str) -> ir.Function:
@@ -106,31 +118,6 @@ def main_function(module: ir.Module, symbol: str, section: str) -> ir.Function:
     function.section = section
     function.args[0].name = "ctx"
     return function
-
-
-def block_code(
-    function: ir.Function,
-    debug: DebugInfo,
-    maps: MapTable,
-    plan: PlanBuilder,
-    program: TypedProgram,
-    typed: TypedProbe,
-    registry: Registry,
-    context: Context,
-    number: int,
-) -> None:
-    """The code of a block, with its predicate, in a function that takes the program's context."""
-    target = typed.target
-    function.args[0].name = "ctx"
-    frame = Frame(function, debug, maps, typed.probe.span, number, context.config.on_stack_limit)
-    frame.builder.store(function.args[0], frame.context_slot_)
-    generator = StatementGenerator(frame, maps, plan, context, program.source, registry, typed)
-    if target.type.filtered and context.pid is not None:
-        filter_process(generator)
-    frame.begin()
-    target.type.enter(generator, target)
-    generator.program()
-    frame.finish(target.type.return_code)
 
 
 def parameters_of(name: str, context: Context) -> int:

@@ -28,7 +28,7 @@ OURS = {
     "", ".api", ".arguments", ".cli", ".compilation", ".messages", ".native", ".objectcache", ".options", ".printer",
     ".running", ".services", ".session",
     ".grammar", ".grammar.config", ".grammar.data", ".grammar.layout", ".grammar.plan", ".grammar.source",
-    ".grammar.jsontext", ".grammar.lines", ".grammar.spec", ".grammar.types",
+    ".grammar.jsontext", ".grammar.lines", ".grammar.output", ".grammar.spec", ".grammar.types",
     ".runtime", ".runtime.attach", ".runtime.attach_multi", ".runtime.attach_perf", ".runtime.bpf_object",
     ".runtime.cpus", ".runtime.facts", ".runtime.libbpf", ".runtime.links", ".runtime.maps", ".runtime.misses",
     ".runtime.mounts", ".runtime.privileges", ".runtime.process", ".runtime.ring", ".runtime.syscalls",
