@@ -405,6 +405,7 @@ class ProbeType(Feature):
     reverse: ClassVar[bool] = False  # the kernel runs these in reverse order of attaching
     has_argn: ClassVar[bool] = False
     has_function: ClassVar[bool] = False
+    function_needs: ClassVar[str] = ""  # the facility without which this kernel does not tell the function
     has_registers: ClassVar[bool] = False
     return_code: ClassVar[int] = 0  # of a program without `return`
     has_result: ClassVar[bool] = True  # the value of `return` is the program's result, not just thrown away

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 TICK = 0.02  # seconds between two looks
+SLOWDOWN = float(os.environ.get("PYTRACE_SLOWDOWN", "1"))  # of starting a process, in a guest without KVM
 
 
 class Result(NamedTuple):
@@ -48,7 +49,7 @@ class Running:
 
     def wait_for(self, text: str, timeout: float = 20) -> None:
         """Wait until it has written `text` on either stream."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + timeout * SLOWDOWN
         while text not in self.stdout + self.stderr:
             if self._process.poll() is not None or time.monotonic() > end:
                 pytest.fail(f"{text!r} did not appear:\n{self.stdout}\n{self.stderr}")
@@ -68,7 +69,7 @@ class Running:
     def finish(self, timeout: float = 20) -> Result:
         """Wait for its end."""
         try:
-            status = self._process.wait(timeout)
+            status = self._process.wait(timeout * SLOWDOWN)
         except subprocess.TimeoutExpired:
             self.kill()
             pytest.fail(f"it did not end within {timeout} s:\n{self.stdout}\n{self.stderr}")

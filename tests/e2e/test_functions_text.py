@@ -279,7 +279,9 @@ def test_names_of_the_newest_syscalls(tmp_path: Path) -> None:
     code = "from ctypes import CDLL\nfor n in range(451, 470): CDLL(None).syscall(n, -1, -1, -1, -1, -1, -1)"
     events = Path("/sys/kernel/tracing/events/syscalls")
     names = [n for n in list(SYSCALLS["x86_64"].values())[-19:] if Path(events, f"sys_enter_{n}").exists()]
-    assert len(names) >= 10
+    if "cachestat" not in names:
+        pytest.skip("this kernel is older than all of these system calls (Linux 6.5 has the first)")
+    assert len(names) >= 3
     points = ", ".join(f"tracepoint:syscalls:sys_enter_{n}" for n in names)
     text = f"""{points} /pid == cpid/ {{ @p[probe] = 1; }}
         tracepoint:raw_syscalls:sys_enter /pid == cpid && args.id > 450/ {{

@@ -157,6 +157,12 @@ class Retval(Builtin):
         return site.target.type.result(emit, site.target)
 
 
+def tells_function(site: CallSite) -> bool:
+    """Whether the kernel can say which function was probed: if not, its address would be 0."""
+    needs = site.target.type.function_needs
+    return not needs or site.context.host.has(needs)
+
+
 @feature
 class Func(Builtin):
     """The name of the probed function, in kprobe, kretprobe, fentry, fexit (ksym_t) and uprobe, uretprobe
@@ -177,6 +183,10 @@ class Func(Builtin):
         if not target.type.has_function:
             message = f"The func builtin can not be used with '{target.type.name}' probes"
             site.error("err.builtin.func", message, hints=("The builtin probe is the name of the probe.",))
+        elif not tells_function(site):
+            message = f"The func builtin can not be used with '{target.type.name}' probes on this kernel"
+            hints = ("It does not tell which function returns (Linux 6.6 does); use the builtin probe.",)
+            site.error("err.builtin.func", message, hints=hints)
         kind = UserSymbol() if target.space is Space.USER else KernelSymbol()
         return kind.type_named()
 

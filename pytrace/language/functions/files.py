@@ -9,6 +9,7 @@ from pytrace.grammar.host import UserVariable
 from pytrace.grammar.plan import UprobeAttach
 from pytrace.grammar.spec import CallSite, Function, Param, feature
 from pytrace.grammar.types import INT64, UINT64, Int, Pointer, Space, String, Struct, Type
+from pytrace.language.builtins.probe import tells_function
 from pytrace.language.probes.common import register
 
 SYMBOL = re.compile(r"[a-zA-Z0-9./_-]+")
@@ -41,6 +42,11 @@ class Uaddr(Function):
         if variable is None:
             message = f"Could not resolve symbol: {site.target.path}:{site.text(0)}"
             site.error("err.name.ident", message, 0)
+            return unknown
+        if variable.anchor is not None and not tells_function(site):
+            message = f"uaddr() can not be used with {site.target.type.name} probes of relocatable files on this kernel"
+            hints = ("It does not tell which function returns (Linux 6.6 does); take the address at the entry.",)
+            site.error("err.call.probe", message, hints=hints)
             return unknown
         size = variable.size if variable.size in (1, 2, 4) else 8
         return Pointer(Int(size), Space.USER)

@@ -348,6 +348,8 @@ class Uretprobe(_Uprobe):
     name = "uretprobe"
     aliases = ("ur",)
     returns = True
+    # bpf_get_func_ip knows returns of user functions since the release that brought these links, Linux 6.6
+    function_needs = "uprobe_multi"
 
     def function(self, emit: Emit, target: Target) -> Value:
         return function_address(emit)
