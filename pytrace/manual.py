@@ -68,11 +68,14 @@ class Chapter:
     without: tuple[type[Feature], ...] = ()
 
     def entries(self) -> list[Entry]:
-        """The features in the order in which they are registered."""
+        """The features by their modules, and in a module as they are written there.
+
+        Not as they are registered: that order depends on which module was imported first.
+        """
         tables = (REGISTRY.probes, REGISTRY.functions, REGISTRY.kinds)
         known = {id(f): f for table in tables for f in table.values()}.values()
         chosen = (f for f in known if isinstance(f, self.kind) and not isinstance(f, self.without))
-        documented = (f for f in chosen if f.examples())
+        documented = sorted((f for f in chosen if f.examples()), key=lambda f: type(f).__module__)
         return [Entry(tuple(group)) for _, group in groupby(documented, key=lambda f: f.doc())]
 
 
