@@ -20,7 +20,7 @@ from pytrace.grammar.nodes import (
     Variable,
 )
 from pytrace.grammar.promote import assignable, fits, promote
-from pytrace.grammar.spec import Aggregation, CallSite, Function, Param
+from pytrace.grammar.spec import Aggregation, Builtin, CallSite, Function, Param
 from pytrace.grammar.types import (
     NONE,
     Array,
@@ -140,8 +140,10 @@ class CallChecker(OperatorChecker):
                 hints=("Use --unsafe to allow it.",),
             )
         probe = self.typed.target.type
-        if feature.per_target and self.typed.signature is not None:
-            site.error("err.call.probe", f"{node.name} can not be used in functions: they do not belong to one probe")
+        if self.typed.signature is not None and (feature.per_target or feature.per_type or feature.reads_context):
+            code = "err.builtin.outside" if isinstance(feature, Builtin) else "err.call.probe"
+            message = f"{node.name} can not be used in functions: they do not belong to one probe"
+            site.error(code, message, hints=("Use it in the probe, and give it to the function as an argument.",))
             return self.set(node, feature.returns)
         if feature.needs in probe.lacks:
             reason = probe.lacks[feature.needs]

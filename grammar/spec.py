@@ -216,11 +216,11 @@ class Function(Feature):
     """A function: `type` checks a call and says what it yields, `emit` makes its code.
 
     `bare` functions may be written without parentheses. `unsafe` ones need `--unsafe`. `reads_context` ones are not
-    allowed in the body of a `for` loop. `per_target` ones have another value at each attach point, so
-    a block that uses them is compiled once for each; `per_arguments` that it is so only where the arguments of attach
-    points differ; `numbered` that it is not so where the block uses no more than their value, which one program can
-    look up by the place's cookie. `discardable` ones may stand alone though they have a value. `needs` is what the
-    probe must be able to tell (`task`: who is running, `stack`: from where), see `ProbeType.lacks`.
+    allowed in the body of a `for` loop. `per_target` ones have another value at each attach point, so a block that
+    uses them is compiled once for each; `per_arguments` that it is so only where the arguments of attach points
+    differ, `per_type` where their types do; `numbered` that it is not so where the block uses no more than their
+    value, which one program can look up by cookie. `discardable` ones may stand alone in spite of their value. `needs`
+    is what the probe must be able to tell (`task`: who is running, `stack`: from where), see `ProbeType.lacks`.
     """
 
     parameters: ClassVar[tuple[Param, ...]] = ()
@@ -230,6 +230,7 @@ class Function(Feature):
     reads_context: ClassVar[bool] = False
     per_target: ClassVar[bool] = False
     per_arguments: ClassVar[bool] = False
+    per_type: ClassVar[bool] = False
     needs: ClassVar[str] = ""
     numbered: ClassVar[bool] = False
     discardable: ClassVar[bool] = False

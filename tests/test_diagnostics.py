@@ -25,7 +25,6 @@ ELSEWHERE = {
     "err.ap.attach": "tests/e2e: the kernel says it",
     "err.comptime": "with comptime",
     "err.import": "with imports",
-    "err.builtin.outside": "with functions",
     "err.type.locked": "never: inference goes on until what sizeof and the like have seen is what they see",
 }
 
@@ -139,6 +138,7 @@ BUILTINS = [
     row("err.builtin.ctx", "^tracepoint:sched:sched_switch { print(ctx); }", "args"),
     row("err.builtin.func", "print(func);", "begin"),
     row("err.builtin.in-for", "^kprobe:vfs_read { @a[1] = 1; for ($k : @a) { print(arg0); } }", "arg0", "for"),
+    row("err.builtin.outside", "^fn f(): uint64 { return arg0; } begin { print(f()); }", "arg0", "functions", "give"),
     row("err.builtin.removed", "print(sarg0);", "sarg0", 'reg("sp")'),
     row("err.call.probe", 'print(reg("sp"));', "reg", "begin"),
     row("err.call.unsafe", 'system("ls");', "system", "--unsafe"),

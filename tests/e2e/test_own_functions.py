@@ -186,9 +186,12 @@ MISTAKES = [
     fn("fn.call", "fn f(): void { g(); } fn g(): void { f(); }", "Recursive call of a function: f > g > f", "f()"),
     fn("err.name.func", "fn other(): void { }", "Unknown function: 'othr'", "othr()", "fn.call", body="othr();",
        hint="'other'"),
-    *(fn("err.call.probe", f"fn f(): void {{ print({word}); }}",
-         f"{word} can not be used in functions: they do not belong to one probe", word, "fn.rules")
-      for word in ("probe", "args", "probetype")),
+    *(fn("err.builtin.outside", f"fn f(): void {{ print({word}); }}",
+         f"{word} can not be used in functions: they do not belong to one probe", word, "fn.rules",
+         hint="give it to the function")
+      for word in ("probe", "args", "probetype", "arg0", "retval", "func", "ctx", "usermode")),
+    fn("err.call.probe", 'fn f(): void { print(reg("ip")); }',
+       "reg can not be used in functions: they do not belong to one probe", 'reg("ip")', "fn.rules"),
 ]  # fmt: skip
 
 

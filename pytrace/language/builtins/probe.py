@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pytrace.grammar.emit import Emit, Value
-from pytrace.grammar.spec import FUNCTION, Builtin, CallSite, Constant, feature
+from pytrace.grammar.spec import Builtin, CallSite, Constant, feature
 from pytrace.grammar.types import NONE, UINT64, Int, Pointer, Space, String, Struct, Type, offsets_of, size_of
 from pytrace.grammar.typing import is_common
 from pytrace.language.builtins.task import current_id
@@ -240,14 +240,13 @@ class ProbeTypeName(Builtin):
     """
 
     name = "probetype"
+    per_type = True
 
     def fold(self, site: CallSite) -> bytes:
         kind = site.target.type
         return (kind.family or kind.name).encode()
 
     def type(self, site: CallSite) -> Type:
-        if site.target.type.name == FUNCTION:
-            site.error("err.call.probe", f"{self.name} can not be used in functions: they do not belong to one probe")
         return String(len(self.fold(site)) + 1)
 
     def emit(self, emit: Emit, site: CallSite) -> Value:
