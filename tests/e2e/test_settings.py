@@ -87,6 +87,13 @@ def test_the_size_of_the_ring_buffer() -> None:
             assert trace.tracer._object.map_entries("events") == pages * 4096
 
 
+@tag("ev.size")
+def test_the_size_of_the_ring_buffer_by_memory() -> None:
+    """The power of two closest to 16544 kB, where so much memory is free."""
+    with Trace("begin { print(1); }") as trace:
+        assert trace.tracer._object.map_entries("events") == 16384 * 1024
+
+
 @tag("cfg.lazy_symbolication", "cfg.use_blazesym", "cfg.show_debug_info")
 @pytest.mark.parametrize("name", ["lazy_symbolication", "use_blazesym", "show_debug_info"])
 def test_settings_of_another_symboliser(name: str) -> None:

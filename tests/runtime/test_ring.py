@@ -20,6 +20,7 @@ BEGIN = (OnDemand("begin", "begin"),)
 NO_WAKEUP = 1
 
 
+@pytest.mark.tag("ev.size")
 @pytest.mark.parametrize(
     ("value", "closest"), [(256, 256), (257, 256), (383, 256), (384, 512), (16544, 16384), (1, 1), (3, 4)]
 )
@@ -27,12 +28,14 @@ def test_the_closest_power_of_two(value: int, closest: int) -> None:
     assert closest_power_of_two(value) == closest
 
 
+@pytest.mark.tag("ev.size")
 def test_the_size_is_as_configured_and_never_below_a_page_for_each_cpu() -> None:
     assert ring_size(64, 2) == 64 * mmap.PAGESIZE
     assert ring_size(65, 2) == 128 * mmap.PAGESIZE
     assert ring_size(1, 6) == 8 * mmap.PAGESIZE
 
 
+@pytest.mark.tag("ev.size")
 def test_the_size_by_available_memory_is_within_its_bounds() -> None:
     size = ring_size(0, 2)
     assert 256 * 1024 <= size <= 16384 * 1024
