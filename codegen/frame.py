@@ -15,7 +15,7 @@ from pytrace.grammar.emit import Slot
 from pytrace.grammar.source import Span
 from pytrace.grammar.types import round_up
 
-I1, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
+I8, I32, I64 = (ir.IntType(bits) for bits in (8, 32, 64))
 PTR = ir.PointerType()
 
 # Of the 512 bytes of BPF stack this much is used for objects; the rest is left to LLVM for spilled registers.

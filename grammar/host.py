@@ -328,11 +328,6 @@ class Host(TypeSource, Protocol):
         ...
 
     @property
-    def page_size(self) -> int:
-        """Bytes in a page."""
-        ...
-
-    @property
     def cpus(self) -> int:
         """Number of possible CPUs."""
         ...

@@ -137,11 +137,6 @@ def settled(kind: Type) -> Type:
             return kind
 
 
-def is_integer(kind: Type) -> bool:
-    """Integers and enumerations."""
-    return isinstance(kind, (Int, EnumType))
-
-
 def is_scalar(kind: Type) -> bool:
     """What lives in a register."""
     return isinstance(kind, (Int, EnumType, Bool, Pointer))

@@ -250,6 +250,7 @@ class Trace:
             for spec in self.plan.user_maps:
                 yield self.session.map_output(spec.name)
         yield from self._stack_notes()
+        yield from self._clock_notes()
         yield from self._loss_summary()
 
     def finish_lines(self, form: str) -> None:
@@ -362,6 +363,12 @@ class Trace:
         for note in self.session.services.stack_notes():
             data = {"files": note.files} if note.files else None
             yield Output("stack_note", note.text, data, fields={"msg": note.message, "count": note.count}, error=True)
+
+    def _clock_notes(self) -> Iterator[Output]:
+        """That the clocks could not be measured well enough for the times that were shown."""
+        if skew := self.session.services.skew:
+            message = f"{skew}us skew detected when calculating boot time. strftime() builtin may be inaccurate"
+            yield Output("clock_skew", f"WARNING: {message}\n", fields={"msg": message, "skew": skew}, error=True)
 
     # ---- results
 

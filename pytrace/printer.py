@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 FULL_BUFFER = 1 << 16  # bytes that are gathered at most
 
 # what --no-warnings hides
-WARNINGS = frozenset({"warnf", "helper_error", "runtime_error", "stack_note"})
+WARNINGS = frozenset({"warnf", "helper_error", "runtime_error", "stack_note", "clock_skew"})
 
 STDOUT, STDERR = 1, 2
 

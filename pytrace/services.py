@@ -128,13 +128,14 @@ class LiveServices:
         except (OSError, OverflowError):
             return None
 
+    @property
+    def skew(self) -> int:
+        """How inexact the relation of the clocks is that times were shown by, in microseconds; 0: good enough."""
+        return self.clocks.gap // 1000 if "clocks" in self.__dict__ and self.clocks.skewed else 0
+
     def boot_time(self) -> int:
         """See Services."""
         return self.clocks.realtime
-
-    def tai_offset(self) -> int:
-        """See Services."""
-        return self.clocks.tai
 
 
 def _user_addresses(layout: Layout) -> bool:

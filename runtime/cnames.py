@@ -61,6 +61,3 @@ def is_char(name: str) -> bool:
 def without_qualifiers(text: str) -> str:
     """A C type's text without `const`, `__user` and the like."""
     return " ".join(word for word in text.replace("*", " * ").split() if word not in _QUALIFIERS)
-
-
-TYPEDEF_NAMES = tuple(_TYPEDEFS)

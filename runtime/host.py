@@ -353,11 +353,6 @@ class LiveHost:
         os.stat(os.path.join(path, "cgroup.procs"))  # only control groups have it
         return os.stat(path).st_ino
 
-    @property
-    def page_size(self) -> int:
-        """See `Host`."""
-        return os.sysconf("SC_PAGE_SIZE")
-
     @cached_property
     def _cpus(self) -> int:
         return cpus.possible()

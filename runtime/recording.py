@@ -78,7 +78,7 @@ _BY_KERNEL = _names(
     Host.type_names,
     Host.type_definition,
     Host.type_number,
-) | {"page_size", "cpus"}
+) | {"cpus"}
 
 
 class RecordingHost:

@@ -75,15 +75,6 @@ class Tracefs:
             self._events[key] = None if fields is None else Event(category, name, fields)
         return self._events[key]
 
-    def event_id(self, category: str, name: str) -> int | None:
-        """The number that perf_event_open(2) wants for a tracepoint."""
-        try:
-            return int(read_text(f"{self.root}/events/{category}/{name}/id"))
-        except FileNotFoundError:
-            return None
-        except PermissionError as error:
-            raise _denied(error) from error
-
     def events(self) -> Iterator[tuple[str, str]]:
         """Category and name of every tracepoint, sorted."""
         try:

@@ -446,7 +446,6 @@ class FakeHost:
     devices: tuple[Interface, ...] = INTERFACES
     sizes: dict[str, int] = field(default_factory=lambda: {"vfs_read": 700})
     programs: tuple[tuple[int, str], ...] = ((7, "trace_open"), (9, "trace_open"), (9, "helper"))
-    page_size: int = 4096
     cpus: int = 4
     asked: list[str] = field(default_factory=list)
 

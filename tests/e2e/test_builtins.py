@@ -9,11 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pytrace.api import trace
+from pytrace.runtime import clocks
 from tests.e2e.children import python
 from tests.e2e.programs import begin, run
 
@@ -142,6 +144,17 @@ def test_nsecs_tai(mode: str) -> None:
     (found,) = numbers(f"print(nsecs({mode}));")
     # sw_tai is exact only to the error of the measured difference of the clocks
     assert before - 10**6 < found < time.clock_gettime_ns(time.CLOCK_TAI) + 10**6
+
+
+@pytest.mark.tag("run.clocks")
+@pytest.mark.parametrize("gap", [99_999, 250_000])
+def test_inexact_clocks_are_told(monkeypatch: pytest.MonkeyPatch, gap: int) -> None:
+    real = clocks.measure()
+    monkeypatch.setattr(clocks, "measure", lambda: replace(real, gap=gap))
+    with trace('begin { print(strftime("%Y", nsecs)); exit(); }') as t:
+        told = [o for o in t.outputs() if o.kind == "clock_skew"]
+    assert [o.fields["skew"] for o in told if o.fields] == [250] * (gap >= 100_000)
+    assert all(o.text.startswith("WARNING: 250us skew detected") and o.error for o in told)
 
 
 @pytest.mark.tag("bi.elapsed")

@@ -17,8 +17,6 @@ WORD = 8  # bytes
 SIGN = 1 << 63
 MASK = (1 << 64) - 1
 
-Cells = Sequence[tuple[int, ...]]
-
 
 def as_signed(word: int) -> int:
     """A 64-bit word (or a sum of them) as a signed number."""

@@ -62,9 +62,7 @@ class HasKey(Function):
     returns = BOOL
 
     def type(self, site: CallSite) -> Type:
-        if site.scalars[0]:
-            message = "call to has_key() expects a map with explicit keys (non-scalar map)"
-            site.error("err.type.scalar", message)
+        _check_keyed(site)
         return BOOL
 
     def emit(self, emit: Emit, site: CallSite) -> Value:
@@ -87,9 +85,7 @@ class Find(Function):
     returns = BOOL
 
     def type(self, site: CallSite) -> Type:
-        if site.scalars[0]:
-            message = "call to find() expects a map with explicit keys (non-scalar map)"
-            site.error("err.type.scalar", message)
+        _check_keyed(site)
         return BOOL
 
     def emit(self, emit: Emit, site: CallSite) -> Value:
@@ -126,9 +122,7 @@ class Len(Function):
     returns = INT64
 
     def type(self, site: CallSite) -> Type:
-        if site.scalars[0]:
-            message = "call to len() expects a map with explicit keys (non-scalar map)"
-            site.error("err.type.scalar", message)
+        _check_keyed(site)
         return INT64
 
     def emit(self, emit: Emit, site: CallSite) -> Value:
@@ -141,3 +135,10 @@ class Len(Function):
 
 def _key(site: CallSite) -> Expr | None:
     return site.arguments[1] if len(site) > 1 else None
+
+
+def _check_keyed(site: CallSite) -> None:
+    """Report a map that is used without keys."""
+    if site.scalars[0]:
+        message = f"call to {site.feature.name}() expects a map with explicit keys (non-scalar map)"
+        site.error("err.type.scalar", message)
