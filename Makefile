@@ -13,8 +13,8 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 KERNEL ?= 6.1
 RUN_PACKAGES := python3-venv python3-bpfcc libbpf1
-TEST_PACKAGES := $(RUN_PACKAGES) gcc g++ libc6-dev systemtap-sdt-dev bpftrace iproute2 qemu-system-x86 busybox-static zstd \
-	xz-utils
+TEST_PACKAGES := $(RUN_PACKAGES) gcc g++ libc6-dev systemtap-sdt-dev bpftrace iproute2 clang libbpf-dev \
+	qemu-system-x86 busybox-static zstd xz-utils
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 # a folder on the path, not a module that finds packages by name and costs 8 ms of every start
 EDITABLE := --config-settings editable_mode=compat

@@ -9,10 +9,12 @@ from llvmlite import ir
 from pytrace.codegen import objectfile
 from pytrace.codegen.debuginfo import DebugInfo
 from pytrace.codegen.frame import I64, PTR, Frame
+from pytrace.codegen.linking import has_linked
 from pytrace.codegen.maptable import MapTable
 from pytrace.codegen.statements import StatementGenerator
 from pytrace.codegen.wrapping import IS_RETURN, call_half, call_inner, enter, inner_function, leave
 from pytrace.grammar.data import dataclass
+from pytrace.grammar.linked import ImportedUnit
 from pytrace.grammar.plan import Plan, PlanBuilder, ProgramSpec
 from pytrace.grammar.sessions import Pair, pairs
 from pytrace.grammar.source import Source
@@ -22,11 +24,13 @@ from pytrace.grammar.typing import TypedProbe, TypedProgram
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A program that is ready to run, the files it has code from, and the stages on the way for `-d`."""
+    """A program that is ready to run once it is linked with `units`, the files it has code from, and the stages on the
+    way for `-d`."""
 
     plan: Plan
     elf: bytes
     sources: tuple[Source, ...]
+    units: tuple[ImportedUnit, ...]
     ir: str
     optimized: str
     assembly: str
@@ -45,12 +49,15 @@ def compile_program(
             pair = next((pair for pair in sessions if pair.entry is typed), None)
             builder.generate(typed, number, pair, guarded)
     builder.maps.finish()
+    units = program.units if has_linked(builder.module) else ()
+    builder.plan.linked = bool(units)
+    if not any(imported.unit.license for imported in units):
+        license_text(builder.module, builder.debug, context.config.license)
     builder.debug.finish()
-    license_text(builder.module, context.config.license)
     text = str(builder.module)
     built = objectfile.build(text, stages)
     files = tuple(builder.debug.files)
-    return Compiled(builder.plan.finish(), built.elf, files, text, built.optimized, built.assembly)
+    return Compiled(builder.plan.finish(), built.elf, files, units, text, built.optimized, built.assembly)
 
 
 class ObjectBuilder:
@@ -133,7 +140,7 @@ def filter_process(generator: StatementGenerator) -> None:
     generator.when(same, lambda: None, generator.finish)
 
 
-def license_text(module: ir.Module, text: str) -> None:
+def license_text(module: ir.Module, debug: DebugInfo, text: str) -> None:
     """The license, by which the kernel decides which helpers are allowed."""
     data = bytearray(text.encode() + b"\0")
     kind = ir.ArrayType(ir.IntType(8), len(data))
@@ -141,3 +148,4 @@ def license_text(module: ir.Module, text: str) -> None:
     variable = ir.GlobalVariable(module, kind, "_license")
     variable.section = "license"
     variable.initializer = ir.Constant(kind, data)
+    debug.text(variable)

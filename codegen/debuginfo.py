@@ -87,7 +87,6 @@ class DebugInfo:
         if function.linkage == "internal":
             flags.append("DISPFlagLocalToUnit")  # the kernel takes only static functions as callbacks
         types = [self.long] + [self.long if p == "index" else self.pointer for p in parameters]
-        signature = self._node("DISubroutineType", {"types": self._list(types)})
         subprogram = self._node(
             "DISubprogram",
             {
@@ -95,7 +94,7 @@ class DebugInfo:
                 "scope": file,
                 "file": file,
                 "line": line,
-                "type": signature,
+                "type": self.signature(types),
                 "scopeLine": line,
                 "spFlags": ir.DIToken(" | ".join(flags)),
                 "unit": self.unit,
@@ -111,18 +110,29 @@ class DebugInfo:
         self._sources[subprogram] = span.source
         return subprogram
 
-    def pointer_to(self, struct: str) -> Any:
-        """A pointer to a struct of which nothing is said but its name."""
-        named = {"tag": ir.DIToken("DW_TAG_structure_type"), "name": struct, "file": self.file, "size": 0}
-        target = self._node("DICompositeType", named | {"elements": self._list([])})
-        return self._node(
-            "DIDerivedType", {"tag": ir.DIToken("DW_TAG_pointer_type"), "size": 64, "baseType": target}
-        )
+    def named(self, kind: str, name: str, size: int = 0) -> Any:
+        """A `struct`, `union` or `enum` of which nothing is said but its name, and the size in bytes of an `enum`."""
+        tag = {"struct": "structure", "enum": "enumeration"}.get(kind, kind)
+        operands = {"tag": ir.DIToken(f"DW_TAG_{tag}_type"), "name": name, "file": self.file, "size": size * 8}
+        return self._node("DICompositeType", operands | {"elements": self._list([])})
+
+    def pointer_of(self, target: Any) -> Any:
+        """A pointer to what a node describes."""
+        return self._node("DIDerivedType", {"tag": ir.DIToken("DW_TAG_pointer_type"), "baseType": target, "size": 64})
+
+    def array(self, element: Any, count: int, bits: int) -> Any:
+        """An array of `count` elements, `bits` large altogether."""
+        operands = {"tag": ir.DIToken("DW_TAG_array_type"), "baseType": element, "size": bits}
+        length = self._node("DISubrange", {"count": count})
+        return self._node("DICompositeType", operands | {"elements": self._list([length])})
+
+    def signature(self, types: list[Any]) -> Any:
+        """The type of a function: what it returns (None: void), and its parameters."""
+        return self._node("DISubroutineType", {"types": self._list(types)})
 
     def declaration(self, function: ir.Function, types: list[Any]) -> None:
         """Attach a DISubprogram to a function that is declared only: the type of its result (None: void), and those of
         its parameters."""
-        signature = self._node("DISubroutineType", {"types": self._list(types)})
         subprogram = self._node(
             "DISubprogram",
             {
@@ -130,7 +140,7 @@ class DebugInfo:
                 "scope": self.file,
                 "file": self.file,
                 "line": 1,
-                "type": signature,
+                "type": self.signature(types),
                 "spFlags": ir.DIToken("DISPFlagOptimized"),
             },
         )
@@ -213,22 +223,15 @@ class DebugInfo:
         variable.set_metadata("dbg", both)
         self.globals.append(both)
 
+    def text(self, variable: ir.GlobalVariable) -> None:
+        """Describe a global that is an array of characters."""
+        count = variable.value_type.count
+        self.variable(variable, self.array(self.base("char", 8, "DW_ATE_signed_char"), count, 8 * count))
+
     def _number(self, value: int) -> Any:
         """A pointer to `int[value]`, libbpf's way to write a number in a type (bpf_helpers.h, __uint)."""
         if value not in self._uints:
-            count = self._node("DISubrange", {"count": value})
-            array = self._node(
-                "DICompositeType",
-                {
-                    "tag": ir.DIToken("DW_TAG_array_type"),
-                    "baseType": self.int,
-                    "size": 32 * value,
-                    "elements": self._list([count]),
-                },
-            )
-            self._uints[value] = self._node(
-                "DIDerivedType", {"tag": ir.DIToken("DW_TAG_pointer_type"), "baseType": array, "size": 64}
-            )
+            self._uints[value] = self.pointer_of(self.array(self.int, value, 32 * value))
         return self._uints[value]
 
 

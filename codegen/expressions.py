@@ -8,7 +8,9 @@ from llvmlite import ir
 
 from pytrace.codegen.comparisons import ComparisonGenerator
 from pytrace.codegen.frame import I64
+from pytrace.codegen.linking import linked_function
 from pytrace.grammar.emit import Slot, Value
+from pytrace.grammar.host import LinkedFunction
 from pytrace.grammar.nodes import (
     AddressOf,
     Binary,
@@ -37,8 +39,10 @@ from pytrace.grammar.types import (
     BOOL,
     INT64,
     NONE,
+    UINT8,
     UINT64,
     Array,
+    Bool,
     Int,
     Member,
     Pointer,
@@ -48,6 +52,7 @@ from pytrace.grammar.types import (
     Struct,
     Tuple,
     Type,
+    Void,
     offsets_of,
     size_of,
 )
@@ -78,6 +83,20 @@ class ExpressionGenerator(ComparisonGenerator):
         """A call of one of the program's own functions (see `FunctionGenerator`)."""
         raise NotImplementedError
 
+    def call_linked(self, node: Call, function: LinkedFunction) -> Value:
+        """A call of a function of an imported object."""
+        values = zip(map(self.value, node.arguments), function.prototype.parameters, strict=True)
+        words = [self.convert(value, parameter.type).raw for value, parameter in values]
+        frame, kind = self.frame, function.prototype.result
+        result = self.builder.call(linked_function(frame.function.module, frame.debug, function), words)
+        match kind:
+            case Void():
+                return Value(NONE, ir.Constant(I64, 0))
+            case Bool():  # only the low byte counts
+                return self.convert(self.convert(Value(INT64, result), UINT8), kind)
+            case _:
+                return self.convert(Value(INT64, result), kind)
+
     def generate(self, node: Expr) -> Value:
         """An expression whose value is not known while compiling."""
         match node:
@@ -87,6 +106,8 @@ class ExpressionGenerator(ComparisonGenerator):
                 return self.read_map(node)
             case Call() if node in self.typed.calls:
                 return self.call_function(node, self.typed.calls[node])
+            case Call() if node in self.typed.linked:
+                return self.call_linked(node, self.typed.linked[node])
             case Identifier() | Call():
                 return self.call_site(node)
             case Binary():

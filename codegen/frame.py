@@ -35,6 +35,7 @@ class Frame:
     def __init__(
         self, function: ir.Function, debug: DebugInfo, maps: MapTable, span: Span, number: int, on_stack: int
     ) -> None:
+        function.attributes.add("nounwind")  # nothing throws; the table for unwinding would be of no use
         self.function = function
         self.debug = debug
         self.maps = maps

@@ -15,14 +15,15 @@ from pytrace.codegen.debuginfo import DebugInfo
 from pytrace.codegen.frame import I64, PTR
 
 
-class _Declaration(ir.Function):  # type: ignore[misc]
+class Declaration(ir.Function):  # type: ignore[misc]
     """A declaration whose debug information stands where LLVM wants it: llvmlite writes it at the end."""
 
     def descr_prototype(self, buf: list[str]) -> None:
         arguments = ", ".join(str(argument) for argument in self.args)
         metadata = self._stringify_metadata()
         name = self.get_reference()
-        buf.append(f'declare {metadata} {self.return_value.type} {name}({arguments}) section "{self.section}"\n')
+        section = f' section "{self.section}"' if self.section else ""
+        buf.append(f"declare {metadata} {self.return_value.type} {name}({arguments}){section}\n")
 
 
 def kernel_function(module: ir.Module, debug: DebugInfo, name: str, types: Sequence[str]) -> Any:
@@ -32,7 +33,7 @@ def kernel_function(module: ir.Module, debug: DebugInfo, name: str, types: Seque
     if known is not None:
         return known
     result, *parameters = (PTR if text.endswith("*") else I64 for text in types)
-    function = _Declaration(module, ir.FunctionType(result, parameters), name)
+    function = Declaration(module, ir.FunctionType(result, parameters), name)
     function.section = ".ksyms"
     debug.declaration(function, [_described(debug, text) for text in types])
     return function
@@ -52,4 +53,4 @@ def _described(debug: DebugInfo, text: str) -> Any:
         case "long":
             return debug.long
         case _:
-            return debug.pointer_to(text.removeprefix("struct ").removesuffix(" *"))
+            return debug.pointer_of(debug.named("struct", text.removeprefix("struct ").removesuffix(" *")))

@@ -164,6 +164,7 @@ class MapTable:
         if data not in self._constants:
             kind = ir.ArrayType(ir.IntType(8), len(data))
             variable = ir.GlobalVariable(self.module, kind, f"constant_{len(self._constants)}")
+            variable.linkage = "internal"
             variable.section = ".rodata"
             variable.global_constant = True
             variable.initializer = ir.Constant(kind, bytearray(data))

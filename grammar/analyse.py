@@ -10,6 +10,7 @@ from pytrace.grammar.diagnostics import Diagnostics
 from pytrace.grammar.expand import expand
 from pytrace.grammar.functions import check_function, declared_functions
 from pytrace.grammar.imports import resolve_imports
+from pytrace.grammar.linked import linked_functions
 from pytrace.grammar.literals import quote
 from pytrace.grammar.macros import expand_macros
 from pytrace.grammar.nodes import (
@@ -40,7 +41,7 @@ def parse(source: Source, registry: Registry, diagnostics: Diagnostics) -> Progr
 
 def analyse(program: Program, registry: Registry, context: Context) -> TypedProgram:
     """Expand the attach points, find all types and check the program; raises CompileError."""
-    program = resolve_imports(program, registry, context)
+    program, units = resolve_imports(program, registry, context)
     program = expand_macros(program, registry, context.diagnostics)
     context.diagnostics.raise_errors()
     source = ProgramTypes(context.host)
@@ -48,10 +49,12 @@ def analyse(program: Program, registry: Registry, context: Context) -> TypedProg
     maps = declared_maps(program, context)
     typed = expand(program, registry, context)
     functions = declared_functions(program, registry, context)
+    linked = linked_functions(units, program, registry, context)
     context.diagnostics.raise_errors()
-    checked = infer(typed, functions, maps, registry, context, source)
+    checker = StatementChecker(registry, context, source, maps, linked)
+    infer(checker, typed, functions)
     context.diagnostics.raise_errors()
-    return TypedProgram(tuple(checked), maps, source)
+    return TypedProgram(tuple(typed), maps, source, units)
 
 
 # ---------------------------------------------------------------- definitions
@@ -118,16 +121,9 @@ def declared_maps(program: Program, context: Context) -> dict[str, MapInfo]:
 # ---------------------------------------------------------------- inference
 
 
-def infer(
-    probes: list[TypedProbe],
-    functions: list[TypedProbe],
-    maps: dict[str, MapInfo],
-    registry: Registry,
-    context: Context,
-    source: ProgramTypes,
-) -> list[TypedProbe]:
+def infer(checker: StatementChecker, probes: list[TypedProbe], functions: list[TypedProbe]) -> None:
     """Repeat type inference until nothing changes, then once more with its messages kept."""
-    checker = StatementChecker(registry, context, source, maps)
+    context = checker.context
     everything = [*functions, *probes]
     checker.functions = {t.signature.function.name: t.signature for t in functions if t.signature is not None}
     for _ in range(ROUNDS):
@@ -138,8 +134,7 @@ def infer(
         refuse_open(everything, context)
     for typed in everything:
         check_probe(checker, typed, context.diagnostics)
-    check_maps(maps, context)
-    return probes
+    check_maps(checker.maps, context)
 
 
 def settle(checker: StatementChecker, probes: list[TypedProbe]) -> None:

@@ -6,6 +6,7 @@ from typing import cast
 
 from pytrace.grammar.check_operators import OperatorChecker
 from pytrace.grammar.diagnostics import Label, did_you_mean
+from pytrace.grammar.host import LinkedFunction
 from pytrace.grammar.nodes import (
     Call,
     Expr,
@@ -52,6 +53,8 @@ class CallChecker(OperatorChecker):
         feature = self.registry.functions.get(node.name)
         if feature is None and node.name in self.functions:
             return self.set(node, self.infer_function(node, self.functions[node.name]))
+        if feature is None and node.name in self.linked:
+            return self.set(node, self.infer_linked(node, self.linked[node.name]))
         if feature is None:
             for argument in node.arguments:
                 if not isinstance(argument, (Map, TypeOf)):
@@ -62,7 +65,7 @@ class CallChecker(OperatorChecker):
                     "err.name.func",
                     f"Unknown function: '{node.name}'",
                     node,
-                    hints=did_you_mean(node.name, [*self.registry.functions, *self.functions]),
+                    hints=did_you_mean(node.name, [*self.registry.functions, *self.functions, *self.linked]),
                 ),
             )
         if isinstance(feature, Aggregation):
@@ -73,11 +76,7 @@ class CallChecker(OperatorChecker):
         """A call of one of the program's own functions."""
         self.typed.calls[node] = signature
         wanted, given = signature.function.parameters, node.arguments
-        if len(given) != len(wanted):
-            words = {0: "no arguments", 1: "one argument"}.get(len(wanted), f"{len(wanted)} arguments")
-            labels = (Label(signature.function.span, "This is the function."),)
-            message = f"{node.name}() requires {words} ({len(given)} provided)"
-            self.error("err.call.nargs", message, node, labels)
+        self.check_count(node, len(wanted), (Label(signature.function.span, "This is the function."),))
         for argument, parameter, binding in zip(given, wanted, signature.parameters, strict=False):
             kind = self.number(self.need_value(argument, self.infer(argument)))
             constant = self.constant(argument)
@@ -98,6 +97,38 @@ class CallChecker(OperatorChecker):
                 labels = (Label(site.span, f"{site.feature.name} is used here."),)
                 self.error("err.call.probe", message, node, labels)
         return signature.result
+
+    def check_count(self, node: Call, wanted: int, labels: tuple[Label, ...] = ()) -> None:
+        """Report a call of a function with a fixed number of parameters that has another number of arguments."""
+        given = len(node.arguments)
+        if given != wanted:
+            words = {0: "no arguments", 1: "one argument"}.get(wanted, f"{wanted} arguments")
+            self.error("err.call.nargs", f"{node.name}() requires {words} ({given} provided)", node, labels)
+
+    def infer_linked(self, node: Call, function: LinkedFunction) -> Type:
+        """A call of a function of an imported object: integers are converted, a pointer may be any pointer."""
+        self.typed.linked[node] = function
+        prototype = function.prototype
+        if function.refusal:
+            self.error("fn.extern", f"{node.name}() of {function.file} can not be called: {function.refusal}", node)
+            return prototype.result
+        self.check_count(node, len(prototype.parameters))
+        for argument, parameter in zip(node.arguments, prototype.parameters, strict=False):
+            kind, constant = self.number(self.need_value(argument, self.infer(argument))), self.constant(argument)
+            if isinstance(parameter.type, Pointer):
+                good = isinstance(kind, Pointer)
+            else:
+                good = isinstance(kind, (Int, EnumType, Bool))
+            if good and isinstance(constant, int) and isinstance(parameter.type, Int):
+                if not fits(constant, parameter.type):
+                    message = f"{node.name}() expects '{parameter.text}', {constant} does not fit"
+                    self.error("err.call.argtype", message, argument)
+            elif kind != NONE and not good:
+                message = f"{node.name}() expects '{parameter.text}', '{kind}' provided"
+                hint = "Give the address of a variable that holds it: &$x"
+                hints = (hint,) if isinstance(parameter.type, Pointer) and in_memory(kind) else ()
+                self.error("err.call.argtype", message, argument, hints=hints)
+        return prototype.result
 
     def misplaced_aggregation(self, node: Call | Identifier) -> Type:
         """An aggregation that does not stand on the right of `@m = `."""
@@ -279,6 +310,11 @@ class CallChecker(OperatorChecker):
                 argument,
             )
         return good
+
+
+def in_memory(kind: Type) -> bool:
+    """Whether values of a type lie in memory, so that there is an address of them."""
+    return isinstance(kind, (Array, Buffer, Record, Stack, String, Struct, Tuple))
 
 
 def unsized(node: TypeName | TypeOf) -> bool:

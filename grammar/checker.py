@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from pytrace.grammar.data import replace
 from pytrace.grammar.diagnostics import Diagnostics, Label, did_you_mean
+from pytrace.grammar.host import LinkedFunction
 from pytrace.grammar.nodes import (
     Block,
     Call,
@@ -59,12 +60,20 @@ C_INTEGERS = {
 class Checker:
     """Base of the checker: one instance checks one program; `begin_probe` sets the block it is at."""
 
-    def __init__(self, registry: Registry, context: Context, source: ProgramTypes, maps: dict[str, MapInfo]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        context: Context,
+        source: ProgramTypes,
+        maps: dict[str, MapInfo],
+        linked: dict[str, LinkedFunction],
+    ) -> None:
         self.registry = registry
         self.context = context
         self.source = source
         self.maps = maps
         self.functions: dict[str, Signature] = {}
+        self.linked = linked
         self.diagnostics = Diagnostics()
         self.typed: TypedProbe
         self.scopes: list[dict[str, Binding]] = []
@@ -134,6 +143,8 @@ class Checker:
                 return otherwise is None or self.valueless(then) or self.valueless(otherwise)
             case Call() if node in self.typed.calls:
                 return self.typed.calls[node].result == VOID
+            case Call() if node in self.typed.linked:
+                return self.typed.linked[node].prototype.result == VOID
             case _:
                 site = self.typed.sites.get(node)
                 return (

@@ -159,6 +159,45 @@ class Imported:
     entries: tuple[str, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CShape:
+    """A C type as linking compares it: by sizes, and by the names of structs, unions and enumerations.
+
+    `kind` is `void`, `int`, `floating-point number`, `enum`, `struct`, `union`, `pointer`, `array` or `function`.
+    `size` is in bytes, of an array its number of elements. `parts` are the type pointed to, the elements' type, or the
+    types of a function's result and parameters.
+    """
+
+    kind: str
+    name: str = ""
+    size: int = 0
+    parts: tuple[CShape, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedFunction:
+    """A global function of an imported BPF object: the file that it comes from, and what BTF says of it.
+
+    `refusal` says why programs cannot call it; empty if they can.
+    """
+
+    file: str
+    prototype: Prototype
+    shape: CShape = CShape("function")
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedUnit:
+    """A BPF object that is linked to the program: its bytes, its global functions, its license, and the files that it
+    was made from."""
+
+    elf: bytes
+    functions: tuple[LinkedFunction, ...]
+    license: str = ""
+    files: tuple[str, ...] = ()
+
+
 class Host(TypeSource, Protocol):
     """The machine, as far as compiling needs it. Its `TypeSource` half answers from kernel BTF, and for types
     that came from `user_prototype` and `user_type`."""
@@ -173,6 +212,13 @@ class Host(TypeSource, Protocol):
 
     def imported(self, path: str) -> Imported | None:
         """A file or folder, None if there is none. Raises `HostError` if it cannot be read."""
+        ...
+
+    def linked_unit(self, path: str) -> LinkedUnit:
+        """A BPF object (`.bpf.o`), or what clang makes of a C file (`.bpf.c`).
+
+        Raises `HostError` if there is no clang, if the file has mistakes, or if it is no object with BTF.
+        """
         ...
 
     def notes(self) -> Sequence[str]:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pytrace.grammar.data import dataclass, field, replace
 from pytrace.grammar.diagnostics import Label, did_you_mean
 from pytrace.grammar.host import HostError, Imported
+from pytrace.grammar.linked import ImportedUnit
 from pytrace.grammar.literals import quote
 from pytrace.grammar.nodes import CText, Import, ImportStatement, Item, Program, walk
 from pytrace.grammar.source import Source, Span, decode_text, encode_text
@@ -20,22 +21,23 @@ from pytrace.grammar.spec import LIBRARY_FILE, Context, Registry
 
 SCRIPT, HEADER = ".bt", ".h"
 LINKED = (".bpf.c", ".bpf.o")
-KINDS = (SCRIPT, HEADER)
+KINDS = (SCRIPT, HEADER, *LINKED)
 
 CODE = "err.import"
 LIBRARY = os.path.dirname(LIBRARY_FILE)
 
 
-def resolve_imports(program: Program, registry: Registry, context: Context) -> Program:
-    """The program with all that it imports. Mistakes go to the diagnostics; raises CompileError for those in the
-    syntax of imported files."""
+def resolve_imports(program: Program, registry: Registry, context: Context) -> tuple[Program, tuple[ImportedUnit, ...]]:
+    """The program with all that it imports, and the objects to be linked. Mistakes go to the diagnostics; raises
+    CompileError for those in the syntax of imported files."""
     if not any(_imports(program)):
-        return program
+        return program, ()
     importer = Importer(registry, context)
     importer.know(program.span.source)
     imported = importer.imported_by(program)
     items = (*imported.items, *program.items)
-    return replace(program, c_texts=(*imported.c_texts, *program.c_texts), imports=(), items=items)
+    whole = replace(program, c_texts=(*imported.c_texts, *program.c_texts), imports=(), items=items)
+    return whole, tuple(imported.linked)
 
 
 @dataclass(slots=True)
@@ -44,11 +46,13 @@ class Unit:
 
     c_texts: list[CText] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
+    linked: list[ImportedUnit] = field(default_factory=list)
 
     def add(self, other: Unit) -> None:
         """Take what another import adds."""
         self.c_texts += other.c_texts
         self.items += other.items
+        self.linked += other.linked
 
 
 @dataclass(slots=True)
@@ -145,7 +149,7 @@ class Importer:
         unit = Unit()
         for name in sorted(found.entries or ()):
             path = os.path.join(shown, name)
-            if not name.endswith((*KINDS, *LINKED)):
+            if not name.endswith(KINDS):
                 continue
             file = self._look(path)
             if file is not None and file.data is not None and not self._is_skipped(file, path, span):
@@ -163,12 +167,24 @@ class Importer:
             line = Source(shown, f'#include "{found.path}"')
             return Unit([CText(line.span(0, len(line.text)))])
         if shown.endswith(LINKED):
-            hint = f"What can be imported: {', '.join(f'*{kind}' for kind in KINDS)} and directories of those."
-            self._error(f"Linking with BPF objects is not supported: {shown}", span, hints=(hint,))
-        else:
-            hint = f"What can be imported: {', '.join(f'*{kind}' for kind in KINDS)}, and directories of such files."
-            self._error(f"Unknown file type: {shown}", span, hints=(hint,))
+            return self._object(found, shown, span)
+        hint = f"What can be imported: {', '.join(f'*{kind}' for kind in KINDS)}, and directories of such files."
+        self._error(f"Unknown file type: {shown}", span, hints=(hint,))
         return Unit()
+
+    def _object(self, found: Imported, shown: str, span: Span) -> Unit:
+        """An object, or a C file of which one is made."""
+        try:
+            unit = self.context.host.linked_unit(found.path)
+        except HostError as error:
+            self._error(f"Cannot import {quote(encode_text(shown))}: {error}", span)
+            return Unit()
+        config = self.context.config
+        if unit.license and unit.license != config.license:
+            message = f"{shown} has the license {unit.license!r}, the program {config.license!r}"
+            hint = f'Give both the same: config = {{ license = "{unit.license}" }}'
+            self._error(message, span, hints=(hint,))
+        return Unit(linked=[ImportedUnit(unit, shown, span)])
 
     def _script(self, found: Imported, shown: str, span: Span) -> Unit:
         """The parts of another script, and behind its own probes those of what it imports itself."""
@@ -181,7 +197,7 @@ class Importer:
             hints = ("Set it in the script that is run.",)
             self._error("A config block is not allowed in an imported file", program.config.span, labels, hints)
         nested = self.imported_by(program)
-        return Unit([*nested.c_texts, *program.c_texts], [*program.items, *nested.items])
+        return Unit([*nested.c_texts, *program.c_texts], [*program.items, *nested.items], nested.linked)
 
 
 def is_library(path: str) -> bool:

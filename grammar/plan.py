@@ -289,7 +289,8 @@ class Plan:
     """Everything the runtime must know about a compiled program.
 
     `globals` names the 8-byte words of the object's global data, in order; the runtime fills those it knows
-    (see `GLOBALS`) before the first program runs.
+    (see `GLOBALS`) before the first program runs. `linked` says that imported objects are part of the object, which
+    may have programs of their own.
     """
 
     programs: tuple[ProgramSpec, ...]
@@ -297,6 +298,7 @@ class Plan:
     actions: tuple[Action, ...]
     globals: tuple[str, ...]
     config: Config
+    linked: bool = False
 
     @property
     def user_maps(self) -> tuple[MapSpec, ...]:
@@ -396,6 +398,7 @@ class PlanBuilder:
     maps: list[MapSpec] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
     globals: list[str] = field(default_factory=list)
+    linked: bool = False
     _known: dict[tuple[Any, ...], Action] = field(default_factory=dict)
 
     def action(
@@ -422,7 +425,8 @@ class PlanBuilder:
 
     def finish(self) -> Plan:
         """The finished Plan."""
-        return Plan(tuple(self.programs), tuple(self.maps), tuple(self.actions), tuple(self.globals), self.config)
+        parts = tuple(self.programs), tuple(self.maps), tuple(self.actions), tuple(self.globals)
+        return Plan(*parts, self.config, self.linked)
 
 
 def layouts(plan: Plan) -> Iterator[Layout]:

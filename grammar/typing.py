@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from pytrace.grammar.data import dataclass, field
-from pytrace.grammar.host import CDefinitions, Host
+from pytrace.grammar.host import CDefinitions, Host, LinkedFunction
+from pytrace.grammar.linked import ImportedUnit
 from pytrace.grammar.nodes import (
     AddressOf,
     Block,
@@ -100,7 +101,7 @@ class TypedProbe:
     One that is `left_out` is checked like all others, so that maps have their types, but gets no code.
     `conditions` are those of each `if comptime` as the last look found them (None: not known), `chosen` what was
     decided by them. `signature` is that of a function, whose body is checked in the same way,
-    `calls` are those of such functions.
+    `calls` are those of such functions, `linked` those of functions of imported objects.
     """
 
     probe: Probe
@@ -116,6 +117,7 @@ class TypedProbe:
     chosen: dict[If, bool] = field(default_factory=dict)
     signature: Signature | None = None
     calls: dict[Call, Signature] = field(default_factory=dict)
+    linked: dict[Call, LinkedFunction] = field(default_factory=dict)
 
     def branch(self, node: If) -> Block | If | None:
         """The branch of an `if comptime` that is kept; None if it has none, or that is not decided yet."""
@@ -136,6 +138,7 @@ class TypedProgram:
     probes: tuple[TypedProbe, ...]
     maps: dict[str, MapInfo]
     source: ProgramTypes
+    units: tuple[ImportedUnit, ...] = ()
 
     @property
     def running(self) -> list[TypedProbe]:

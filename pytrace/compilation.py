@@ -16,7 +16,8 @@ from pytrace.options import Options
 if TYPE_CHECKING:
     import re
 
-    from pytrace.grammar.diagnostics import Diagnostic
+    from pytrace.codegen.compiler import Compiled
+    from pytrace.grammar.diagnostics import Diagnostic, Diagnostics
     from pytrace.grammar.host import Host
     from pytrace.grammar.spec import Constant, Registry
 
@@ -95,6 +96,7 @@ def compile_text(
         refuse_unportable(typed, diagnostics)
     lap("types")
     compiled = compile_program(typed, source, REGISTRY, context, bool(options.stages))
+    elf = linked(compiled, diagnostics)
     lap("codegen")
     if options.stages:
         from pytrace.stages import describe_plan, describe_types
@@ -108,9 +110,25 @@ def compile_text(
         }
     idle = frozenset(mode for t in typed.probes if t.left_out for mode in t.target.type.modes if mode)
     return Compilation(
-        source, compiled.plan, compiled.elf, tuple(diagnostics.warnings), stages, idle,
+        source, compiled.plan, elf, tuple(diagnostics.warnings), stages, idle,
         feature_modules(compiled.plan, REGISTRY), compiled.sources, context.options,
     )  # fmt: skip
+
+
+def linked(compiled: Compiled, diagnostics: Diagnostics) -> bytes:
+    """The object with those that it imports. Raises CompileError."""
+    if not compiled.units:
+        return compiled.elf
+    from pytrace.grammar.host import HostError
+    from pytrace.runtime.linker import link  # few programs need it
+
+    try:
+        return link(compiled.elf, [imported.unit for imported in compiled.units])
+    except HostError as error:
+        names = ", ".join(imported.name for imported in compiled.units)
+        diagnostics.error("err.import", f"Cannot link {names}: {error}", compiled.units[0].span)
+        diagnostics.raise_errors()
+        raise
 
 
 def feature_modules(plan: Plan, registry: Registry) -> tuple[str, ...]:

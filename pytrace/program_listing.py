@@ -45,7 +45,7 @@ def list_program(
         options.command is not None, options.unsafe, mode=options.mode,
         probe_filter=compile_filter(options.probe_filter),
     )  # fmt: skip
-    program = resolve_imports(program, REGISTRY, context)
+    program, _ = resolve_imports(program, REGISTRY, context)
     diagnostics.raise_errors()
     typed = expand(program, REGISTRY, context)
     diagnostics.raise_errors()

@@ -8,9 +8,10 @@ from pytrace.compilation import Compilation
 from pytrace.grammar.diagnostics import Diagnostic, Severity
 from pytrace.grammar.source import Source, Span
 from pytrace.runtime.bpf_object import LoadError
-from pytrace.runtime.lineinfo import line_table, place_of
+from pytrace.runtime.lineinfo import instruction_count, line_table, place_of
 
 _INSTRUCTION = re.compile(r"^(\d+): \(")
+_SOURCE = re.compile(r"^; (?P<text>.*) @ (?P<file>\S+):(?P<line>\d+)$")
 # what stands around the telling line in a verifier log (kernel/bpf/verifier.c)
 _NOISE = re.compile(
     r"^(?:\d+: |; |processed \d+ insns|cur state|old state|arg#\d+ reference|func#\d+|Validating|from \d+ to"
@@ -52,6 +53,8 @@ def refusal(error: LoadError, compilation: Compilation) -> Diagnostic:
     if program is not None:
         span = place(error.log, compilation, program.symbol, program.section)
     hints = tuple(text for pattern, text in _REMEDIES if pattern.search(words))
+    if text := foreign_line(error.log, compilation):
+        hints = (f"It happens in imported code: {text}", *hints)
     return Diagnostic(
         Severity.ERROR,
         "diag.load",
@@ -68,9 +71,20 @@ def telling_line(log: str) -> str:
     return told[-1] if told else ""
 
 
+def foreign_line(log: str, compilation: Compilation) -> str:
+    """The line of C that the verifier looked at last, if it is not of the script (Linux 6.9 says where it is from)."""
+    shown = [found for line in log.splitlines() if (found := _SOURCE.match(line))]
+    if not shown or any(source.name.endswith(shown[-1]["file"]) for source in compilation.sources):
+        return ""
+    return f"{shown[-1]['file']}:{shown[-1]['line']}: {shown[-1]['text']}"
+
+
 def place(log: str, compilation: Compilation, symbol: str, section: str) -> Span | None:
-    """The place in the script of the last instruction that the verifier looked at."""
+    """The place in the script of the last instruction of the program's own that the verifier looked at; if that was in
+    a function which the program calls, of the call."""
+    size = instruction_count(compilation.elf, symbol)
     numbers = [int(found[1]) for line in log.splitlines() if (found := _INSTRUCTION.match(line))]
+    numbers = [number for number in numbers if number < size]
     if not numbers:
         return None
     where = place_of(line_table(compilation.elf, symbol, section), numbers[-1])

@@ -53,6 +53,13 @@ class BpfObject:
         self._logs[symbol] = log = ctypes.create_string_buffer(len(self._log))
         self._lib.bpf_program__set_log_buf(self.program(symbol), log, len(log))
 
+    def load_only(self, symbols: set[str]) -> None:
+        """Before the load: leave out all programs but these."""
+        program = None
+        while program := self._lib.bpf_object__next_program(self._handle, program):
+            if self._lib.bpf_program__name(program).decode() not in symbols:
+                self._lib.bpf_program__set_autoload(program, False)
+
     @property
     def logs(self) -> dict[str, str]:
         """What the verifier wrote about each program whose log is kept, if the log level is not 0."""

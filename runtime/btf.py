@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pytrace.runtime.btfdump import Definitions
 
 _MODULES = "/sys/kernel/btf"
-_MODIFIERS = frozenset({Kind.CONST, Kind.VOLATILE, Kind.RESTRICT, Kind.TYPE_TAG, Kind.DECL_TAG})
+MODIFIERS = frozenset({Kind.CONST, Kind.VOLATILE, Kind.RESTRICT, Kind.TYPE_TAG, Kind.DECL_TAG})
 _COMPOSITE = {"struct": (Kind.STRUCT,), "union": (Kind.UNION,), "enum": (Kind.ENUM, Kind.ENUM64)}
 _TRACEPOINT = "btf_trace_"
 _ITERATOR = "bpf_iter__"
@@ -177,7 +177,7 @@ class KernelTypes:
                 return Opaque("float", record.value, record.value)
             case Kind.VAR:
                 return self.type_at(file, record.value)
-            case kind if kind in _MODIFIERS:
+            case kind if kind in MODIFIERS:
                 return self.type_at(file, record.value, hint)
             case _:  # void, function types, data sections: nothing that has a value
                 return VOID
@@ -193,7 +193,7 @@ class KernelTypes:
 
     def _pointer(self, file: BtfFile, record: Record, hint: str) -> Pointer:
         space, target = Space.KERNEL, file.record(record.value)
-        while target.kind in _MODIFIERS:
+        while target.kind in MODIFIERS:
             if target.kind == Kind.TYPE_TAG and target.name == "user":
                 space = Space.USER
             target = file.record(target.value)
@@ -235,7 +235,7 @@ class KernelTypes:
         if record.kind != Kind.PTR:
             return ""
         target = file.record(record.value)
-        while target.kind in _MODIFIERS:
+        while target.kind in MODIFIERS:
             if target.kind == Kind.TYPE_TAG and target.name not in _HARMLESS_TAGS and not target.flag:
                 return target.name
             target = file.record(target.value)
@@ -243,7 +243,7 @@ class KernelTypes:
 
     def _strip(self, file: BtfFile, number: int) -> Record:
         record = file.record(number)
-        while record.kind in _MODIFIERS or record.kind == Kind.TYPEDEF:
+        while record.kind in MODIFIERS or record.kind == Kind.TYPEDEF:
             record = file.record(record.value)
         return record
 

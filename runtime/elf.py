@@ -23,7 +23,7 @@ _SHT_SYMTAB, _SHT_NOBITS, _SHT_DYNSYM = 2, 8, 11
 _STT_OBJECT, _STT_FUNC, _STT_GNU_IFUNC = 1, 2, 10
 _FUNCTIONS = frozenset({_STT_FUNC, _STT_GNU_IFUNC})
 _OBJECTS = frozenset({_STT_OBJECT})
-_SYMBOL = struct.Struct("<IBBHQQ")
+SYMBOL = struct.Struct("<IBBHQQ")
 _Raw = tuple[int, str, int]  # address, name, size
 _IS_FUNCTION = bytes(info & 15 in _FUNCTIONS for info in range(256))
 _SMALL = 1 << 18  # bytes of names that are kept in memory
@@ -95,6 +95,7 @@ class ElfFile:
             raise HostError(f"{path}: not a 64-bit little-endian ELF file")
         self._header = struct.unpack_from("<HHIQQQIHHHHHH", self._data, 16)
         self.type: int = self._header[0]
+        self.machine: int = self._header[1]
 
     def close(self) -> None:
         """Unmap the file."""
@@ -189,7 +190,7 @@ class ElfFile:
                 strings = file.contents(file.sections[table.link])
                 offsets = {
                     name
-                    for name, info, _, section, _, _ in _SYMBOL.iter_unpack(file.contents(table))
+                    for name, info, _, section, _, _ in SYMBOL.iter_unpack(file.contents(table))
                     if name and section and info & 15 in _FUNCTIONS
                 }
                 ends = strings.find
@@ -224,7 +225,7 @@ class ElfFile:
     def _functions(self, file: ElfFile, table: Section) -> FunctionTable:
         """The functions of one table of this file or of its debug file. Loops over 100,000 symbols run in C."""
         data = file.contents(table)
-        data = data[: len(data) // _SYMBOL.size * _SYMBOL.size]
+        data = data[: len(data) // SYMBOL.size * SYMBOL.size]
         words = array("Q", data)
         values, sizes = words[1::3], words[2::3]
         wanted = data[4::24].translate(_IS_FUNCTION)
@@ -267,12 +268,12 @@ class ElfFile:
 
     def _tables(self) -> list[Section]:
         kinds = (_SHT_SYMTAB, _SHT_DYNSYM)
-        return [s for s in self.sections if s.type in kinds and s.size and not s.size % _SYMBOL.size]
+        return [s for s in self.sections if s.type in kinds and s.size and not s.size % SYMBOL.size]
 
     def _table(self, table: Section, objects: bool) -> Iterator[_Raw]:
         kinds = _OBJECTS if objects else _FUNCTIONS
         strings = self.contents(self.sections[table.link])
-        for name, info, _, section, address, size in _SYMBOL.iter_unpack(self.contents(table)):
+        for name, info, _, section, address, size in SYMBOL.iter_unpack(self.contents(table)):
             if info & 15 in kinds and section and name:
                 end = strings.find(0, name)
                 yield address, strings[name : end if end >= 0 else None].decode("utf-8", "surrogateescape"), size
@@ -286,9 +287,9 @@ class ElfFile:
         if not offsets:
             return
         data = self.contents(table)
-        for index, offset in enumerate(memoryview(data).cast("I")[:: _SYMBOL.size // 4].tolist()):
+        for index, offset in enumerate(memoryview(data).cast("I")[:: SYMBOL.size // 4].tolist()):
             if offset in offsets:
-                _, info, _, section, address, size = _SYMBOL.unpack_from(data, index * _SYMBOL.size)
+                _, info, _, section, address, size = SYMBOL.unpack_from(data, index * SYMBOL.size)
                 if info & 15 in kinds and section:
                     yield address, name, size
 

@@ -14,6 +14,7 @@ from pytrace.grammar.host import (
     HostError,
     Imported,
     Interface,
+    LinkedUnit,
     PercpuVariable,
     Prototype,
     SourceLine,
@@ -144,6 +145,12 @@ class LiveHost:
     def imported(self, path: str) -> Imported | None:
         """See `Host`."""
         return read_imported(path)
+
+    def linked_unit(self, path: str) -> LinkedUnit:
+        """See `Host`."""
+        from pytrace.runtime.linkedunits import read_unit  # few programs need it
+
+        return read_unit(path, self._include_dirs, self._include)
 
     # ------------------------------------------------------------ the kernel
 

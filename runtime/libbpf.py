@@ -91,6 +91,8 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_object__close": (None, (c_void_p,)),
     "bpf_object__find_program_by_name": (c_void_p, (c_void_p, c_char_p)),
     "bpf_object__find_map_by_name": (c_void_p, (c_void_p, c_char_p)),
+    "bpf_object__next_program": (c_void_p, (c_void_p, c_void_p)),
+    "bpf_program__name": (c_char_p, (c_void_p,)),
     "bpf_program__fd": (c_int, (c_void_p,)),
     "bpf_program__set_log_buf": (c_int, (c_void_p, c_void_p, c_size_t)),
     "bpf_program__set_autoload": (c_int, (c_void_p, c_bool)),
@@ -120,6 +122,10 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_prog_get_fd_by_id": (c_int, (c_uint32,)),
     "bpf_btf_get_next_id": (c_int, (c_uint32, POINTER(c_uint32))),
     "bpf_btf_get_fd_by_id": (c_int, (c_uint32,)),
+    "bpf_linker__new": (c_void_p, (c_char_p, c_void_p)),
+    "bpf_linker__add_file": (c_int, (c_void_p, c_char_p, c_void_p)),
+    "bpf_linker__finalize": (c_int, (c_void_p,)),
+    "bpf_linker__free": (None, (c_void_p,)),
     "libbpf_num_possible_cpus": (c_int, ()),
 }
 

@@ -31,6 +31,14 @@ def line_table(object_bytes: bytes, symbol: str, section_name: str) -> list[tupl
     ]
 
 
+def instruction_count(object_bytes: bytes, symbol: str) -> int:
+    """How many instructions a program has, without those of the functions that it calls; 0 if there is no such
+    program."""
+    with ElfFile("", object_bytes) as file:
+        extent = _extent(file, symbol)
+    return extent[1] // INSTRUCTION if extent else 0
+
+
 def _extent(file: ElfFile, symbol: str) -> tuple[int, int] | None:
     """Where in its section a function starts, and its size: in an object file that is not linked, st_value (elf(5))."""
     table, names = file.section(".symtab"), file.section(".strtab")

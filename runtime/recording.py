@@ -124,6 +124,13 @@ class RecordingHost:
         self._note(FileFact(path, stat_of(path)))
         return self._host.imported(path)
 
+    def linked_unit(self, path: str) -> Any:
+        """See `Host`. One that cannot be made is tried again each time: what is missing may be installed."""
+        found = self._host.linked_unit(path)
+        for file in found.files:
+            self._note(FileFact(file, stat_of(file)))
+        return found
+
     def c_definitions(self, text: str) -> Any:
         """See `Host`. Headers may come from many places, so a program that includes some is compiled each time."""
         found = self._host.c_definitions(text)

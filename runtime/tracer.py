@@ -97,6 +97,8 @@ class Tracer:
             if in_modules(places):
                 take_sections()
         self._object = BpfObject(object_bytes, plan.config.log_size, log_level)
+        if plan.linked:
+            self._object.load_only({program.symbol for program in plan.programs})
         if log_level:
             for program in plan.programs:
                 self._object.keep_log(program.symbol)

@@ -12,6 +12,7 @@ from pytrace.grammar.host import (
     HostError,
     Imported,
     Interface,
+    LinkedUnit,
     PercpuVariable,
     Prototype,
     SourceLine,
@@ -591,3 +592,6 @@ class FakeHost:
 
     def has(self, feature: str) -> bool:
         return feature in self.features
+
+    def linked_unit(self, path: str) -> LinkedUnit:
+        raise HostError("no BPF object")
