@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from llvmlite import ir
 
 from pytrace.codegen.frame import I64
 from pytrace.codegen.mapaccess import MapAccess
 from pytrace.grammar.emit import Slot, Value
+from pytrace.grammar.hints import Any
 from pytrace.grammar.nodes import Binary, Expr
 from pytrace.grammar.promote import is_scalar, is_signed, promote
 from pytrace.grammar.types import BOOL, UINT8, UINT64, Buffer, EnumType, Int, Record, String, Tuple, size_of

@@ -6,11 +6,10 @@ The script's own text is in the DIFile and every instruction has a DILocation, s
 
 from __future__ import annotations
 
-from typing import Any
-
 from llvmlite import ir
 from llvmlite.ir.values import DIValue, MDValue
 
+from pytrace.grammar.hints import Any
 from pytrace.grammar.source import Source, Span
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from llvmlite import ir
 
@@ -12,6 +11,7 @@ from pytrace.codegen.kfuncs import kernel_function
 from pytrace.codegen.maptable import MapTable
 from pytrace.grammar.config import Config
 from pytrace.grammar.emit import Slot, Value
+from pytrace.grammar.hints import Any
 from pytrace.grammar.layout import layout_of
 from pytrace.grammar.nodes import Expr
 from pytrace.grammar.plan import Action, PlanBuilder

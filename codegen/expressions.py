@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from llvmlite import ir
 
 from pytrace.codegen.comparisons import ComparisonGenerator
 from pytrace.codegen.frame import I64
 from pytrace.codegen.linking import linked_function
 from pytrace.grammar.emit import Slot, Value
+from pytrace.grammar.hints import Any
 from pytrace.grammar.host import LinkedFunction
 from pytrace.grammar.nodes import (
     AddressOf,

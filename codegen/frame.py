@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from llvmlite import ir
 
@@ -12,6 +11,7 @@ from pytrace.codegen.debuginfo import DebugInfo
 from pytrace.codegen.helpers import HELPERS
 from pytrace.codegen.maptable import MapTable
 from pytrace.grammar.emit import Slot
+from pytrace.grammar.hints import Any
 from pytrace.grammar.source import Span
 from pytrace.grammar.types import round_up
 

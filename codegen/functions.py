@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from llvmlite import ir
 
 from pytrace.codegen.frame import I64
 from pytrace.codegen.loops import LoopGenerator
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.emit import Slot, Value
+from pytrace.grammar.hints import Any
 from pytrace.grammar.nodes import Call, Expr
 from pytrace.grammar.promote import is_scalar
 from pytrace.grammar.types import NONE, VOID, Type, size_of

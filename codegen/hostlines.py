@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import assert_never
 
 from pytrace.codegen.hosttext import LOWER_AT, TABLES, UPPER_AT
+from pytrace.grammar.hints import assert_never
 from pytrace.grammar.lines import (
     Byte,
     Choice,

@@ -7,12 +7,12 @@ libbpf finds the kernel's.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from llvmlite import ir
 
 from pytrace.codegen.debuginfo import DebugInfo
 from pytrace.codegen.frame import I64, PTR
+from pytrace.grammar.hints import Any
 
 
 class Declaration(ir.Function):  # type: ignore[misc]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from llvmlite import ir
 
 from pytrace.codegen.debuginfo import DebugInfo
 from pytrace.codegen.frame import I64
 from pytrace.codegen.kfuncs import Declaration
+from pytrace.grammar.hints import Any
 from pytrace.grammar.host import CShape, LinkedFunction
 
 

@@ -8,7 +8,6 @@ body shares with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from llvmlite import ir
 
@@ -17,6 +16,7 @@ from pytrace.codegen.frame import I64, PTR, Frame
 from pytrace.codegen.mapaccess import Element
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.emit import Slot, Value
+from pytrace.grammar.hints import Any
 from pytrace.grammar.nodes import Block, For, Map, Node, Range, Variable, walk
 from pytrace.grammar.promote import is_scalar
 from pytrace.grammar.types import INT32, INT64, UINT64, Aggregate, Int, Tuple, Type, offsets_of, size_of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from llvmlite import ir
 
@@ -12,6 +11,7 @@ from pytrace.codegen.frame import I64, PTR, Frame
 from pytrace.codegen.maptable import MapTable, user_symbol
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.emit import SUM_ELEMENTS, Slot, Value
+from pytrace.grammar.hints import Any
 from pytrace.grammar.nodes import Call, Expr, Identifier, Map, MapElement, Variable
 from pytrace.grammar.plan import MapSpec, PlanBuilder, Tier
 from pytrace.grammar.promote import is_scalar, settled

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from llvmlite import ir
 
 from pytrace.codegen.debuginfo import DebugInfo
 from pytrace.grammar.data import replace
+from pytrace.grammar.hints import Any
 from pytrace.grammar.layout import Layout, layout_of
 from pytrace.grammar.plan import (
     CONTROL,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from pytrace.codegen.functions import FunctionGenerator
 from pytrace.grammar.check_statements import innermost
 from pytrace.grammar.emit import Value
+from pytrace.grammar.hints import cast
 from pytrace.grammar.nodes import (
     Assign,
     Block,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from llvmlite import ir
 
 from pytrace.codegen.frame import I8, I64, PTR, Frame
 from pytrace.codegen.kfuncs import kernel_function
+from pytrace.grammar.hints import Any
 
 # kernel/trace/bpf_trace.c, Linux 6.10; a later one takes the context
 IS_RETURN = "bpf_session_is_return"

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from pytrace.grammar.data import dataclass
+from pytrace.grammar.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a listing needs neither
     from pytrace.grammar.diagnostics import Diagnostics
@@ -18,11 +18,12 @@ if TYPE_CHECKING:  # a listing needs neither
 # Parameters may name each other; their total text must stay sensible even so.
 MAX_LENGTH = 64 * 1024
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PARAMETER = re.compile(r"\$([1-9][0-9]*)")
-_PLAIN = re.compile(r'[^"$:@=]+')
-_QUOTED = re.compile(r'"((?:\\.|[^"\\])*+)"', re.DOTALL)
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+# texts, compiled when they are first needed: a listing needs few of them
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+_PARAMETER = r"\$([1-9][0-9]*)"
+_PLAIN = r'[^"$:@=]+'
+_QUOTED = r'(?s:"((?:\\.|[^"\\])*+)")'
+_ESCAPE = r"(?s:\\(.))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class _Splitter:
                 self.at += 1
                 self._separator(char)
             else:
-                run = _PLAIN.match(self.text, self.at)
+                run = re.compile(_PLAIN).match(self.text, self.at)
                 assert run is not None
                 self.parts[-1] += run[0]
                 self.at = run.end()
@@ -100,7 +101,7 @@ class _Splitter:
 
     def _separator(self, char: str) -> None:
         first = len(self.parts) == 1 and not self.quoted and self.name is None
-        if char == "=" and first and _NAME.fullmatch(self.parts[0]):
+        if char == "=" and first and re.fullmatch(_NAME, self.parts[0]):
             self.name, self.parts[0] = self.parts[0], ""
         elif char == "=":
             self.parts[-1] += char
@@ -118,16 +119,16 @@ class _Splitter:
     def _quotes(self) -> None:
         """Text in quotes is taken as it is; `\\x` in it stands for `x`."""
         self.quoted = True
-        match = _QUOTED.match(self.text, self.at)
+        match = re.compile(_QUOTED).match(self.text, self.at)
         if match is None:
             start, end = self._place(), len(self.original)
             raise AttachPointError("unterminated string", start, end, code="err.syntax.string")
-        self.parts[-1] += _ESCAPE.sub(r"\1", match[1])
+        self.parts[-1] += re.sub(_ESCAPE, r"\1", match[1])
         self.at = match.end()
 
     def _parameter(self) -> None:
         """Replace `$N` by its text."""
-        match = _PARAMETER.match(self.text, self.at)
+        match = re.compile(_PARAMETER).match(self.text, self.at)
         if match is None:
             place = self._place()
             raise AttachPointError(

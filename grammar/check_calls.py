@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from pytrace.grammar.check_operators import OperatorChecker
 from pytrace.grammar.diagnostics import Label, did_you_mean
+from pytrace.grammar.hints import cast
 from pytrace.grammar.host import LinkedFunction
 from pytrace.grammar.nodes import (
     Call,

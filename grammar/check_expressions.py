@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from pytrace.grammar.check_calls import CallChecker
 from pytrace.grammar.diagnostics import CompileError, Diagnostics, did_you_mean
+from pytrace.grammar.hints import cast
 from pytrace.grammar.literals import LiteralError, parse_integer
 from pytrace.grammar.nodes import (
     AddressOf,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from pytrace.grammar.check_expressions import ExpressionChecker
 from pytrace.grammar.data import replace
 from pytrace.grammar.diagnostics import Label
+from pytrace.grammar.hints import cast
 from pytrace.grammar.nodes import (
     Assign,
     Binary,

@@ -8,7 +8,7 @@ saves the standard decorator's work (0.2 ms for each of 150 classes) and the imp
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pytrace.grammar.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass

@@ -7,13 +7,15 @@ booleans, enumerations, pointers) are values; everything else is handled through
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
 
-from pytrace.grammar.config import Config
 from pytrace.grammar.data import dataclass
-from pytrace.grammar.nodes import Expr
-from pytrace.grammar.source import Span
+from pytrace.grammar.hints import TYPE_CHECKING, Any, Protocol
 from pytrace.grammar.types import UINT64, Space, Type
+
+if TYPE_CHECKING:  # a listing needs none of these
+    from pytrace.grammar.config import Config
+    from pytrace.grammar.nodes import Expr
+    from pytrace.grammar.source import Span
 
 SUM_ELEMENTS = "bpf_map_sum_elem_count"  # how many elements a map has (kernel/bpf/map_iter.c, Linux 6.6)
 

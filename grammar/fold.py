@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any
+
+from pytrace.grammar.hints import Any
 
 Constant = int | bool | bytes
 

@@ -7,9 +7,9 @@ everything above the runtime runs without root and without a kernel.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 from pytrace.grammar.data import dataclass, field
+from pytrace.grammar.hints import Protocol
 from pytrace.grammar.types import VOID, EnumType, Member, Struct, Type, TypeSource
 
 

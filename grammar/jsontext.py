@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-_SPECIAL = re.compile(r'["\\\x00-\x1f\ud800-\udfff]')
+_SPECIAL = r'["\\\x00-\x1f\ud800-\udfff]'  # compiled when it is first needed
 _NAMED = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def json_string(text: str) -> str:
     """A string between quotes; bytes that are not UTF-8 (`surrogateescape`) become U+FFFD."""
-    return f'"{_SPECIAL.sub(_escape, text)}"'
+    return f'"{re.sub(_SPECIAL, _escape, text)}"'
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from pytrace.grammar.data import dataclass
+from pytrace.grammar.hints import Any
 from pytrace.grammar.types import (
     Aggregate,
     Array,

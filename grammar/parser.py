@@ -15,7 +15,6 @@ import os
 import pkgutil
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
 from zlib import crc32
 
 import lark
@@ -26,6 +25,7 @@ from lark.lexer import TerminalDef
 
 from pytrace.grammar import nodes
 from pytrace.grammar.diagnostics import CompileError, Diagnostics
+from pytrace.grammar.hints import Any
 from pytrace.grammar.lexeme import Lexeme, SyntaxProblem
 from pytrace.grammar.lexer import Lexer
 from pytrace.grammar.parser_builder import Builder

@@ -7,11 +7,11 @@ the children in order: lexemes, punctuation included, and nodes that are built a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
 
 from pytrace.grammar import nodes
 from pytrace.grammar.data import replace
 from pytrace.grammar.diagnostics import Label
+from pytrace.grammar.hints import Any, TypeVar
 from pytrace.grammar.lexeme import Lexeme, SyntaxProblem
 from pytrace.grammar.nodes import Node
 from pytrace.grammar.source import Span, decode_text

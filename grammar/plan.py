@@ -9,10 +9,10 @@ data: it can be pickled and used again with the object it was made with.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from pytrace.grammar.config import Config
 from pytrace.grammar.data import dataclass, field
+from pytrace.grammar.hints import Any
 from pytrace.grammar.layout import Decoder, Layout, decoder
 from pytrace.grammar.source import Span
 from pytrace.grammar.types import round_up

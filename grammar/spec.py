@@ -7,9 +7,9 @@ from a class here. Passes and code generation know features only through these c
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pytrace.grammar.data import dataclass, field
+from pytrace.grammar.hints import TYPE_CHECKING, Any, ClassVar, TypeVar
 from pytrace.grammar.output import Output, Services, Session
 from pytrace.grammar.types import NONE, UINT64, Aggregate, Opaque, Space
 

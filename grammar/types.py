@@ -7,9 +7,9 @@ part of the type (kernel types are recursive): `TypeSource.members` gives them.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Protocol
 
 from pytrace.grammar.data import dataclass
+from pytrace.grammar.hints import Protocol
 
 
 class Space(Enum):

@@ -8,11 +8,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pytrace.api import Losses, Trace, trace
     from pytrace.grammar.diagnostics import CompileError
+    from pytrace.grammar.hints import Any
     from pytrace.options import Options
 
 __version__ = "0.1.0"

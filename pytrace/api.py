@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
 
 from pytrace.compilation import Compilation, compile_text, live_host
 from pytrace.grammar.data import dataclass, field, replace
+from pytrace.grammar.hints import TYPE_CHECKING, Any
 from pytrace.grammar.plan import SIGUSR1, IterAttach, OnDemand, Plan, UprobeAttach
 from pytrace.grammar.spec import REGISTRY, Output
 from pytrace.objectcache import ObjectCache

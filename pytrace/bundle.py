@@ -6,12 +6,12 @@ import os
 import pickle
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from pytrace import __version__
 from pytrace.arguments import Arguments, UsageError, chosen, described, parse
-from pytrace.cli import print_lines, run, show_refusal
+from pytrace.cli import end_at_interrupt, print_lines, run, show_refusal
 from pytrace.grammar.data import dataclass
+from pytrace.grammar.hints import TYPE_CHECKING, NoReturn, Protocol
 from pytrace.messages import NOT_RUNNING, Messages, make_messages, report
 from pytrace.options import Options
 
@@ -57,6 +57,7 @@ def kernel_name() -> str:
 
 def start(loader: Loader) -> NoReturn:
     """Run the program of the archive that this code comes from, and end the process."""
+    end_at_interrupt()
     run(lambda: main(sys.argv[1:], loader.get_data(PROGRAM)))
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import gc
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NoReturn
 
 from pytrace import __version__
 from pytrace.arguments import Arguments, UsageError, parse, usage
+from pytrace.grammar.hints import NoReturn
 from pytrace.messages import FAILED, INTERNAL, NOT_RUNNING, Messages, make_messages, report
 
 STDIN = "stdin"  # the name of a program without a file, in messages
@@ -21,11 +20,12 @@ CLEANUP, CACHE = "cleanup", "cache"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the words of the command line say; returns the exit status."""
+    """Do what the words of the command line say; returns the exit status. Given words, it leaves this process's signals
+    alone until the program runs."""
     words = list(sys.argv[1:] if argv is None else argv)
     messages = make_messages(os.environ)
     try:
-        return _dispatch(parse(words), messages) if words else _show_usage(messages)
+        return _dispatch(parse(words), messages, argv is None) if words else _show_usage(messages)
     except UsageError as error:
         return show_refusal(error, messages)
     except KeyboardInterrupt:
@@ -47,7 +47,14 @@ def _show_usage(messages: Messages) -> int:
     return FAILED
 
 
-def _dispatch(arguments: Arguments, messages: Messages) -> int:
+def end_at_interrupt() -> None:
+    """Until a trace takes its signals an interrupt may end the process at once, without a traceback."""
+    import signal  # takes 1 ms, which a listing does without
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _dispatch(arguments: Arguments, messages: Messages, alone: bool) -> int:
     if arguments.help:
         return print_lines(messages, [_help_text(arguments)])
     if arguments.version:
@@ -56,6 +63,8 @@ def _dispatch(arguments: Arguments, messages: Messages) -> int:
         return _info(messages)
     if arguments.list:
         return _list(arguments, messages)
+    if alone:
+        end_at_interrupt()
     if arguments.file == CLEANUP and not os.path.exists(CLEANUP):
         return _cleanup(arguments, messages)
     if arguments.file == CACHE and not os.path.exists(CACHE):
@@ -249,8 +258,6 @@ def run(main: Callable[[], int] = main) -> NoReturn:
 
     Taking down the interpreter with LLVM in it takes 30 ms and gives back nothing that the kernel does not.
     """
-    # until a trace takes its signals an interrupt may end the process at once, without a traceback
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     # compiling makes many objects and hardly any garbage: looking for it would take 8 ms (`running` turns it on)
     gc.disable()
     status = INTERNAL

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from pytrace.grammar.data import dataclass, field
+from pytrace.grammar.hints import TYPE_CHECKING
 from pytrace.grammar.plan import Plan, layouts
 from pytrace.grammar.source import Source
 from pytrace.grammar.types import Aggregate, Opaque

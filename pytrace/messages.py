@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+
+from pytrace.grammar.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytrace.api import Trace

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from pytrace.grammar.hints import TYPE_CHECKING
 from pytrace.grammar.lines import HostCode, Literal, Piece
 from pytrace.grammar.plan import Plan
 from pytrace.grammar.spec import Registry

@@ -14,10 +14,10 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from pytrace import __version__
 from pytrace.grammar.data import replace
+from pytrace.grammar.hints import TYPE_CHECKING
 from pytrace.grammar.lines import HOST_FORMAT, HostCode
 from pytrace.options import Options
 from pytrace.runtime.facts import Fact, MakeHost, digest_of, kernel_identity, stat_of

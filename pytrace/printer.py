@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import select
-from typing import TYPE_CHECKING, Any, Protocol
 
+from pytrace.grammar.hints import TYPE_CHECKING, Any, Protocol
 from pytrace.grammar.jsontext import json_string
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from pytrace.arguments import Arguments, UsageError
+from pytrace.grammar.hints import TYPE_CHECKING
 from pytrace.grammar.lines import LINES
 from pytrace.grammar.plan import SIGUSR1
 from pytrace.messages import COLOR_VARIABLE, FAILED, NOT_RUNNING, Messages, interrupted_quietly, report

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from pytrace.grammar.config import Config
+from pytrace.grammar.hints import TYPE_CHECKING
 from pytrace.grammar.layout import Layout
 from pytrace.grammar.plan import Plan, TcAttach, UprobeAttach, XdpAttach, layouts
 from pytrace.grammar.spec import REGISTRY

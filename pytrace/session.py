@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
+from pytrace.grammar.hints import TYPE_CHECKING
 from pytrace.grammar.layout import Decoder
 from pytrace.grammar.lines import LINES
 from pytrace.grammar.plan import Action, MapSpec, Plan

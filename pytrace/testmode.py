@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from pytrace.grammar.data import dataclass
+from pytrace.grammar.hints import TYPE_CHECKING
 from pytrace.grammar.spec import Output
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
 
 from pytrace.grammar.data import dataclass
+from pytrace.grammar.hints import TYPE_CHECKING, Any
 from pytrace.grammar.plan import (
     Attach,
     IterAttach,

@@ -12,9 +12,9 @@ import functools
 import os
 import struct
 from collections.abc import Sequence
-from typing import TypeVar
 
 from pytrace.grammar.data import dataclass, replace
+from pytrace.grammar.hints import TypeVar
 from pytrace.grammar.plan import (
     Attach,
     KprobeAttach,

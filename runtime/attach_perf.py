@@ -10,9 +10,9 @@ import errno
 import os
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
 
 from pytrace.grammar.data import replace
+from pytrace.grammar.hints import Any
 from pytrace.grammar.plan import KprobeAttach, PerfEventAttach, TracepointAttach, UprobeAttach, WatchpointAttach
 from pytrace.grammar.source import encode_text
 from pytrace.runtime import cpus, libbpf

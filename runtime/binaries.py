@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import struct
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-from pytrace.grammar.diagnostics import nearest
 from pytrace.grammar.host import HostError
 from pytrace.runtime.elf import ET_DYN, ET_EXEC, ElfFile
 from pytrace.runtime.roots import distinct, executable, real_path, root_of
@@ -56,8 +54,17 @@ def _candidates(target: str, pid: int | None, root: str) -> Iterator[str]:
             place = f"{root}{os.readlink(f'/proc/{pid}/cwd')}/{place}"
         elif root and not place.startswith(f"/proc/{pid}/"):
             place = root + place
-        for path in sorted(glob.glob(place)) if "*" in place else [place]:
+        for path in _expanded(place):
             yield real_path(path) if root else path
+
+
+def _expanded(place: str) -> list[str]:
+    """The paths that a pattern stands for."""
+    if "*" not in place:
+        return [place]
+    import glob  # most targets do without
+
+    return sorted(glob.glob(place))
 
 
 def _usable(path: str, unsafe: bool) -> bool:
@@ -97,6 +104,8 @@ def explain(target: str, pid: int | None = None) -> str:
         if start[4:6] != b"\x02\x01":
             return f"{path} is an ELF file of another machine: only 64-bit little-endian ones can be probed."
         return f"{path} is a program without permission to execute: chmod +x it, or give --unsafe."
+    from pytrace.grammar.diagnostics import nearest  # only mistakes need it
+
     near = nearest(os.path.basename(target), _names(target, pid, root), 1)
     if near:
         return f"There is no such file{where}; did you mean {os.path.join(os.path.dirname(target), near[0])}?"

@@ -6,8 +6,8 @@ import ctypes
 import os
 import re
 from collections.abc import Callable
-from typing import Any
 
+from pytrace.grammar.hints import Any
 from pytrace.runtime import libbpf
 
 # libbpf's notice tells which program the kernel refused; there is no function that does

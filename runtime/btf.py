@@ -7,8 +7,8 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING
 
+from pytrace.grammar.hints import TYPE_CHECKING
 from pytrace.grammar.host import HostError, PercpuVariable, Prototype
 from pytrace.grammar.types import (
     BOOL,

@@ -11,8 +11,8 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
 
+from pytrace.grammar.hints import Any
 from pytrace.grammar.host import CDefinitions, HostError
 from pytrace.grammar.types import (
     BOOL,

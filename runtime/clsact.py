@@ -12,12 +12,12 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pytrace.grammar.data import dataclass
+from pytrace.grammar.hints import Any
 from pytrace.grammar.plan import TcAttach
 from pytrace.runtime import netns
 from pytrace.runtime.links import Link

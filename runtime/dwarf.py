@@ -14,8 +14,8 @@ from bisect import bisect_right
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
+from pytrace.grammar.hints import TYPE_CHECKING, Any
 from pytrace.grammar.host import HostError
 from pytrace.runtime.elf import ElfFile
 from pytrace.runtime.zipped import is_member

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
 from itertools import compress
-from typing import Self
 
 from pytrace.grammar.data import dataclass, field
+from pytrace.grammar.hints import Self
 from pytrace.grammar.host import HostError, Symbol
 from pytrace.runtime import debugfiles, zipped
 
@@ -187,14 +187,16 @@ class ElfFile:
         found: set[str] = set()
         for file in self._with_debug_file():
             for table in file._tables():
-                strings = file.contents(file.sections[table.link])
-                offsets = {
-                    name
-                    for name, info, _, section, _, _ in SYMBOL.iter_unpack(file.contents(table))
-                    if name and section and info & 15 in _FUNCTIONS
-                }
+                strings, data = file.contents(file.sections[table.link]), file.contents(table)
+                wanted = data[4::24].translate(_IS_FUNCTION)
+                names, sections = memoryview(data).cast("I")[::6], memoryview(data).cast("H")[3::12]
+                pairs = zip(compress(names, wanted), compress(sections, wanted), strict=True)
+                offsets = {name for name, section in pairs if name and section}
+                # bytes and characters are in the same places: cutting text is faster than decoding each piece
+                text = str(strings, "latin-1")
                 ends = strings.find
-                found.update([str(strings[at : ends(0, at)], "utf-8", "surrogateescape") for at in offsets])
+                cut = [text[at : ends(0, at)] for at in offsets]
+                found.update(cut if text.isascii() else [_decoded(name) for name in cut])
         return found
 
     def find(self, name: str, objects: bool = False) -> list[Symbol]:
@@ -347,3 +349,8 @@ class ElfFile:
 
     def _string(self, offset: int) -> str:
         return self._data[offset : self._data.find(b"\0", offset)].decode("utf-8", "surrogateescape")
+
+
+def _decoded(name: str) -> str:
+    """A name whose bytes were taken for characters."""
+    return name.encode("latin-1").decode("utf-8", "surrogateescape")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
 
 from pytrace.grammar.data import dataclass
+from pytrace.grammar.hints import TYPE_CHECKING, Any
 from pytrace.runtime.textfile import read_bytes, read_text
 
 if TYPE_CHECKING:

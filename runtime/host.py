@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
+from pytrace.grammar.hints import TYPE_CHECKING
 from pytrace.grammar.host import (
     CDefinitions,
     Event,

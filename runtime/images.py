@@ -10,7 +10,7 @@ from array import array
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple  # noqa: TID251 (a program that shows stacks can afford it)
 
 MAX_PROCESSES = 32768  # that have exited, at most; 500 bytes each
 MAX_IMAGES = 8  # of one process id: programs that it executed, processes that had the number

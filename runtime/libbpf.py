@@ -10,7 +10,8 @@ import ctypes
 import functools
 from collections.abc import Callable
 from ctypes import POINTER, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
-from typing import Any
+
+from pytrace.grammar.hints import Any
 
 # enum libbpf_print_level
 WARN, INFO, DEBUG = range(3)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
 
+from pytrace.grammar.hints import Any
 from pytrace.runtime.libbpf import library
 
 _MOST_THREADS = 64

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import time
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import NamedTuple  # noqa: TID251 (a program that shows stacks can afford it)
 
 from pytrace.grammar.data import dataclass, field
 from pytrace.grammar.host import HostError

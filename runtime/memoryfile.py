@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Self
+
+from pytrace.grammar.hints import Self
 
 
 class MemoryFile:

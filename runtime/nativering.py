@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from typing import Any
 
+from pytrace.grammar.hints import Any
 from pytrace.grammar.lines import EMPTY, FULL, HostCode
 
 BUFFER = 1 << 18  # bytes of text that are written at once, at least

@@ -8,8 +8,8 @@ import os
 import struct
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
 
+from pytrace.grammar.hints import TYPE_CHECKING, TypeVar
 from pytrace.grammar.host import Interface
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import assert_never
 
+from pytrace.grammar.hints import assert_never
 from pytrace.grammar.plan import (
     Attach,
     IterAttach,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
 
+from pytrace.grammar.hints import Any
 from pytrace.grammar.host import Event, Host
 from pytrace.runtime.facts import (
     AnswerFact,

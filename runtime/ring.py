@@ -12,7 +12,8 @@ import select
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+
+from pytrace.grammar.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytrace.grammar.lines import HostCode

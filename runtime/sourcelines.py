@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from pytrace.grammar.data import dataclass, field
+from pytrace.grammar.hints import Any
 from pytrace.grammar.host import SourceLine
 from pytrace.runtime.dwarf import DwarfFile, readable
 

@@ -12,8 +12,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
-from typing import Generic, TypeVar
 
+from pytrace.grammar.hints import Generic, TypeVar
 from pytrace.grammar.host import HostError
 from pytrace.runtime.elf import ET_EXEC, ElfFile, FunctionTable, Segment
 from pytrace.runtime.images import EMPTY, Image, Mapping, Processes

@@ -23,12 +23,12 @@ from pytrace.runtime.cnames import base_type, is_char, without_qualifiers
 from pytrace.runtime.mounts import tracefs
 from pytrace.runtime.textfile import read_text
 
-# one `field:` line of a format file; see Documentation/trace/events.rst in the kernel tree
-_FIELD = re.compile(
-    r"^\s*field:\s*(?P<text>[^;]+);\s*offset:(?P<offset>\d+);\s*size:(?P<size>\d+);(?:\s*signed:(?P<signed>\d);)?",
-    re.MULTILINE,
+# One `field:` line of a format file; see Documentation/trace/events.rst in the kernel tree. A text, compiled when it is
+# first needed, like the next.
+_FIELD = (
+    r"(?m:^\s*field:\s*(?P<text>[^;]+);\s*offset:(?P<offset>\d+);\s*size:(?P<size>\d+);(?:\s*signed:(?P<signed>\d);)?)"
 )
-_DECLARATION = re.compile(r"^(?P<type>.*?)(?P<name>\w+)\s*(?P<bounds>(?:\[[^\]]*\])*)$", re.DOTALL)
+_DECLARATION = r"(?s:^(?P<type>.*?)(?P<name>\w+)\s*(?P<bounds>(?:\[[^\]]*\])*)$)"
 
 
 class Tracefs:
@@ -96,7 +96,7 @@ class Tracefs:
 
     def _fields(self, text: str, category: str) -> Iterator[Member]:
         space = Space.USER if category == "syscalls" else Space.KERNEL
-        for field in _FIELD.finditer(text):
+        for field in re.finditer(_FIELD, text):
             # the same lines (all the common ones) are in many events
             key = (field[0], space)
             if key not in self._lines:
@@ -106,7 +106,7 @@ class Tracefs:
 
     def _member(self, field: re.Match[str], space: Space) -> Member | None:
         declaration = " ".join(field["text"].split())
-        split = _DECLARATION.match(declaration)
+        split = re.match(_DECLARATION, declaration)
         if split is None:
             return None
         size, signed = int(field["size"]), field["signed"] == "1"

@@ -11,9 +11,9 @@ import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from pytrace.grammar.data import dataclass
+from pytrace.grammar.hints import TYPE_CHECKING
 from pytrace.grammar.plan import (
     CONTROL,
     GLOBAL_DATA,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
+from pytrace.grammar.hints import TYPE_CHECKING
 from pytrace.grammar.host import HostError, Prototype, Symbol
 from pytrace.grammar.types import (
     BOOL,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any, assert_never, cast
 
+from pytrace.grammar.hints import Any, assert_never, cast
 from pytrace.grammar.layout import Layout
 from pytrace.grammar.spec import REGISTRY, Services
 from pytrace.grammar.types import (

@@ -10,9 +10,9 @@ import struct
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cached_property, partial
 from operator import itemgetter
-from typing import Any
 
 from pytrace.grammar.data import dataclass
+from pytrace.grammar.hints import Any
 from pytrace.grammar.layout import Layout, Part, decode
 from pytrace.grammar.plan import MapSpec
 from pytrace.grammar.spec import Output, Registry, Services

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
 
 from pytrace.grammar.config import Config
 from pytrace.grammar.data import dataclass, replace
+from pytrace.grammar.hints import Any
 from pytrace.grammar.layout import Layout
 from pytrace.grammar.lines import Byte, Number, Octets, Padded, Piece
 from pytrace.grammar.spec import REGISTRY, Services

@@ -7,8 +7,8 @@ the traced program's own bytes back.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, assert_never, cast
 
+from pytrace.grammar.hints import Any, assert_never, cast
 from pytrace.grammar.layout import Layout, Text
 from pytrace.grammar.spec import REGISTRY, Services
 from pytrace.grammar.types import (

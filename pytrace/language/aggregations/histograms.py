@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
 
 from pytrace.grammar.emit import Emit, Slot, Value
+from pytrace.grammar.hints import Any, ClassVar
 from pytrace.grammar.spec import Aggregation, CallSite, Param, feature
 from pytrace.grammar.types import INT64, UINT64, Aggregate, Type
 from pytrace.language.histogram import (

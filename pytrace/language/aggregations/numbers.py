@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 from struct import unpack
-from typing import Any, ClassVar
 
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.emit import Emit, Slot, Value
+from pytrace.grammar.hints import Any, ClassVar
 from pytrace.grammar.spec import Aggregation, CallSite, Param, feature
 from pytrace.grammar.types import INT64, NONE, UINT64, Aggregate, EnumType, Int, NoneType, Type
 from pytrace.language.jsonvalue import number

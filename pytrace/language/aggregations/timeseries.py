@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
 
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.diagnostics import did_you_mean
 from pytrace.grammar.emit import Emit, Slot, Value
+from pytrace.grammar.hints import Any, ClassVar
 from pytrace.grammar.spec import CallSite, Param, feature
 from pytrace.grammar.types import NONE, UINT64, Aggregate, Int, Type
 from pytrace.language.aggregations.numbers import MASK, WORD, Number, as_signed, divide, word_type

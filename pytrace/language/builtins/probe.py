@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pytrace.grammar.emit import Emit, Value
+from pytrace.grammar.hints import ClassVar
 from pytrace.grammar.spec import Builtin, CallSite, Constant, feature
 from pytrace.grammar.types import NONE, UINT64, Int, Pointer, Space, String, Struct, Type, offsets_of, size_of
 from pytrace.grammar.typing import is_common

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pytrace.grammar.emit import Emit, Value
+from pytrace.grammar.hints import ClassVar
 from pytrace.grammar.spec import Builtin, CallSite, Param, feature
 from pytrace.grammar.types import UINT64, Stack, Type, size_of
 from pytrace.language.builtins.task import current_id

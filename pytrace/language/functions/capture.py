@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, BinaryIO, ClassVar
 from weakref import WeakKeyDictionary
 
 from pytrace.grammar.emit import Emit, Value
+from pytrace.grammar.hints import Any, BinaryIO, ClassVar
 from pytrace.grammar.nodes import Expr
 from pytrace.grammar.plan import Action as ActionRecord
 from pytrace.grammar.spec import Action, CallSite, Output, Param, Session, feature

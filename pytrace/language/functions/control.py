@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+from pytrace.grammar.hints import TYPE_CHECKING, Any
 from pytrace.grammar.plan import Action as ActionRecord
 from pytrace.grammar.spec import Action, CallSite, Output, Param, Session, feature
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from pytrace.grammar.emit import Emit, Value
+from pytrace.grammar.hints import cast
 from pytrace.grammar.layout import Layout, Text
 from pytrace.grammar.spec import CallSite, Constant, Function, Param, Services, feature
 from pytrace.grammar.types import NONE, Type

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from typing import ClassVar
 
 from pytrace.grammar.emit import Emit, Slot, Value
+from pytrace.grammar.hints import ClassVar
 from pytrace.grammar.spec import CallSite, Function, Param, feature
 from pytrace.grammar.types import INT64, String, Type
 from pytrace.language.syscalls import SYSCALLS

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
 
 from pytrace.grammar.config import Config
 from pytrace.grammar.diagnostics import Label, Severity
 from pytrace.grammar.emit import Emit, Slot, Value
+from pytrace.grammar.hints import Any, ClassVar
 from pytrace.grammar.lines import Line
 from pytrace.grammar.nodes import Expr, Map
 from pytrace.grammar.plan import Action as ActionRecord

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pytrace.grammar.emit import Emit, Value
+from pytrace.grammar.hints import ClassVar
 from pytrace.grammar.spec import CallSite, Function, Param, feature
 from pytrace.grammar.types import INT64, NONE, UINT64, String, Type
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any
 
 from pytrace.grammar.diagnostics import Diagnostic, Severity
+from pytrace.grammar.hints import Any
 from pytrace.grammar.nodes import Expr
 from pytrace.grammar.plan import Action as ActionRecord
 from pytrace.grammar.spec import Action, CallSite, Output, Param, Session, feature

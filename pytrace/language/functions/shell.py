@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
+from pytrace.grammar.hints import Any, ClassVar
 from pytrace.grammar.plan import Action as ActionRecord
 from pytrace.grammar.spec import Output, Session, feature
 from pytrace.language.functions.output import Formatted

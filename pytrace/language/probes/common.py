@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from pytrace.grammar.attachpoint import AttachPoint
 from pytrace.grammar.data import dataclass, replace
+from pytrace.grammar.hints import TYPE_CHECKING
 from pytrace.grammar.host import Host, HostError, Prototype
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import Context, ProbeType, Target

@@ -5,9 +5,8 @@ Formats: IEEE 802.3 and 802.1Q, RFC 791 (IPv4), RFC 8200 and 4302 (IPv6), RFC 92
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from pytrace.grammar.emit import Emit, Slot, Value
+from pytrace.grammar.hints import Protocol
 from pytrace.grammar.types import UINT8, UINT16, UINT32, UINT64, Member, Opaque, Type
 from pytrace.language.values.addresses import ADDRESS_OFFSET, AF_INET, AF_INET6
 

@@ -7,7 +7,6 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from pytrace.grammar.data import dataclass
-from pytrace.grammar.diagnostics import did_you_mean
 from pytrace.grammar.host import HostError, SourceLine
 from pytrace.language.probes.common import Place, is_wildcard
 
@@ -67,6 +66,8 @@ def look_up(place: Place, path: str, location: Location) -> Sequence[int]:
 def _nothing(path: str, location: Location, found: SourceLine) -> tuple[str, tuple[str, ...]]:
     """Why a line has no place, and what is near it."""
     if not found.files:
+        from pytrace.grammar.diagnostics import did_you_mean  # only mistakes need it
+
         names = {os.path.basename(name) for name in found.others}
         hints = did_you_mean(os.path.basename(location.file), names)
         listed = f"Its source files are: {', '.join(sorted(names)[:8])}{', …' if len(names) > 8 else ''}"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
 
 from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.diagnostics import Label
+from pytrace.grammar.hints import ClassVar
 from pytrace.grammar.host import Host
 from pytrace.grammar.plan import SIGUSR1, OnDemand
 from pytrace.grammar.spec import Target, feature

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.data import replace
+from pytrace.grammar.hints import TYPE_CHECKING
 from pytrace.grammar.host import Event, Host
 from pytrace.grammar.plan import TracepointAttach
 from pytrace.grammar.spec import Target, feature

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
 
 from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.emit import Emit, Value
+from pytrace.grammar.hints import ClassVar
 from pytrace.grammar.host import Host, HostError, Prototype
 from pytrace.grammar.plan import TrampolineAttach
 from pytrace.grammar.spec import Target, feature

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import ClassVar, overload
 
 from pytrace.grammar.attachpoint import AttachPoint, matcher
 from pytrace.grammar.data import replace
 from pytrace.grammar.emit import Emit, Value
+from pytrace.grammar.hints import ClassVar, overload
 from pytrace.grammar.host import Host, HostError, Symbol
 from pytrace.grammar.plan import UprobeAttach
 from pytrace.grammar.source import Span

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import ClassVar
 
+from pytrace.grammar.hints import ClassVar
 from pytrace.grammar.spec import Services, ValueKind, feature
 from pytrace.grammar.types import Opaque
 

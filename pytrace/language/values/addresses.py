@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
+from pytrace.grammar.hints import ClassVar
 from pytrace.grammar.spec import Services, ValueKind, feature
 from pytrace.grammar.types import Opaque
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import Any, ClassVar
 
+from pytrace.grammar.hints import Any, ClassVar
 from pytrace.grammar.spec import Services, ValueKind, feature
 from pytrace.grammar.types import Opaque
 

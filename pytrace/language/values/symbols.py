@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from typing import ClassVar
 
+from pytrace.grammar.hints import ClassVar
 from pytrace.grammar.spec import Services, ValueKind, feature
 from pytrace.grammar.types import Opaque
 

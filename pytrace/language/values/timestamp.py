@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from typing import ClassVar
 
 from pytrace.grammar.emit import Emit, Value
+from pytrace.grammar.hints import ClassVar
 from pytrace.grammar.spec import CallSite, Function, Param, Services, ValueKind, feature
 from pytrace.grammar.types import UINT64, Int, Opaque, Type
 
