@@ -21,7 +21,8 @@ from pytrace.grammar.nodes import (
     walk,
 )
 from pytrace.grammar.plan import OnDemand
-from pytrace.grammar.spec import Action, Context, Function, ProbeType, Registry, Target
+from pytrace.grammar.probetype import ProbeType
+from pytrace.grammar.spec import Action, Context, Function, Registry, Target
 from pytrace.grammar.types import INTEGERS
 from pytrace.grammar.typing import TypedProbe
 

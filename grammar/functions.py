@@ -26,7 +26,8 @@ from pytrace.grammar.nodes import (
     walk,
 )
 from pytrace.grammar.plan import OnDemand
-from pytrace.grammar.spec import FUNCTION, Context, ProbeType, Registry, Target
+from pytrace.grammar.probetype import ProbeType
+from pytrace.grammar.spec import FUNCTION, Context, Registry, Target
 from pytrace.grammar.types import NONE, VOID, Aggregate, Space, String, Void
 from pytrace.grammar.typing import Signature, TypedProbe
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.host import Host, HostError
-from pytrace.grammar.spec import ProbeType, Registry
+from pytrace.grammar.probetype import ProbeType
+from pytrace.grammar.spec import Registry
 from pytrace.language.probes.common import is_wildcard
 
 TYPES = ("struct", "union", "enum")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytrace.language  # noqa: F401  (features register themselves)
 from pytrace.grammar.data import dataclass
+from pytrace.grammar.probetype import ProbeType
 from pytrace.grammar.spec import (
     REGISTRY,
     Action,
@@ -20,7 +21,6 @@ from pytrace.grammar.spec import (
     Builtin,
     Feature,
     Function,
-    ProbeType,
     ValueKind,
 )
 

@@ -12,8 +12,9 @@ from pytrace.grammar.config import Config
 from pytrace.grammar.diagnostics import Diagnostics
 from pytrace.grammar.emit import Emit, Slot, Value
 from pytrace.grammar.host import Event, HostError, Prototype, Symbol, UsdtLocation
+from pytrace.grammar.probetype import ProbeType
 from pytrace.grammar.source import Source
-from pytrace.grammar.spec import REGISTRY, Context, ProbeType, Target
+from pytrace.grammar.spec import REGISTRY, Context, Target
 from pytrace.grammar.types import (
     UINT64,
     VOID,

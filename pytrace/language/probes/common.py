@@ -10,8 +10,9 @@ from pytrace.grammar.attachpoint import AttachPoint
 from pytrace.grammar.data import dataclass, replace
 from pytrace.grammar.hints import TYPE_CHECKING
 from pytrace.grammar.host import Host, HostError, Prototype
+from pytrace.grammar.probetype import ProbeType
 from pytrace.grammar.source import Span
-from pytrace.grammar.spec import Context, ProbeType, Target
+from pytrace.grammar.spec import Context, Target
 from pytrace.grammar.types import (
     UINT64,
     Array,
