@@ -284,17 +284,26 @@ class Emitter:
         return self.at(slot, String(size))
 
     def choose(self, index: Value, texts: Sequence[bytes]) -> Value:
-        """See Emit. The texts lie in read-only memory, padded to a number that an `and` can keep the index below: so
-        the verifier sees that it stays inside."""
+        """See Emit."""
         longest = max(map(len, texts)) + 1
         step = round_up(longest, 8)
-        count = 1 << (len(texts) - 1).bit_length()
-        padded = b"".join(text.ljust(step, b"\0") for text in texts).ljust(step * count, b"\0")
+        slot = self.scratch(longest, zero=False)
+        self.frame.copy_bytes(slot.raw, self._entry(index, [text.ljust(step, b"\0") for text in texts]), step)
+        return self.at(slot, String(longest))
+
+    def pick(self, index: Value, numbers: Sequence[int]) -> Value:
+        """See Emit."""
+        entry = self._entry(index, [number.to_bytes(2, "little") for number in numbers])
+        inside = self.compare("<", index, self.integer(len(numbers)))
+        return self.select(inside, self.load(Slot(entry, 2), 0, Int(2)), self.integer(0))
+
+    def _entry(self, index: Value, entries: list[bytes]) -> Any:
+        """The address of one of several entries of a size. They lie in read-only memory, padded to a number that an
+        `and` can keep the index below: so the verifier sees that it stays inside."""
+        step, count = len(entries[0]), 1 << (len(entries) - 1).bit_length()
         inside = self.arith("&", index, self.integer(count - 1))
         place = self.builder.mul(inside.raw, ir.Constant(I64, step))
-        slot = self.scratch(longest, zero=False)
-        self.frame.copy_bytes(slot.raw, self.frame.offset(self.maps.constant(padded), place), step)
-        return self.at(slot, String(longest))
+        return self.frame.offset(self.maps.constant(b"".join(entries).ljust(step * count, b"\0")), place)
 
     # ---- control
 

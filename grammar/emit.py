@@ -130,6 +130,10 @@ class Emit(Protocol):
         ...
 
     # ---- control
+    def pick(self, index: Value, numbers: Sequence[int]) -> Value:
+        """One of several numbers of 16 bits; 0 if there are not so many."""
+        ...
+
     def when(self, condition: Value, then: Callable[[], None], otherwise: Callable[[], None] | None = None) -> None:
         """Make the code of `then` for a true condition, of `otherwise` for a false one."""
         ...

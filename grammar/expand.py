@@ -116,12 +116,15 @@ def group(probe: Probe, targets: list[Target], registry: Registry, context: Cont
     groups: dict[object, list[Target]] = {}
     for number, target in enumerate(targets):
         kind = target.type
-        same = (kind.name, target.section, target.space, target.path if apart else "", kind.alike(target))
-        shared = kind.groupable and (kind.same_arguments or not arguments)
+        fields = tuple(target.arguments or ()) if arguments and kind.by_arguments else ()
+        same = (kind.name, target.section, target.space, target.path if apart else "", kind.alike(target), fields)
+        shared = kind.groupable and (kind.same_arguments or kind.by_arguments or not arguments)
         shared = shared and not (uses and kind.numbered(target, 0) is None)
         groups.setdefault(same if shared else number, []).append(target)
+    features, host = known_features(probe, registry), context.host
+    gathered = [part for members in groups.values() for part in members[0].type.gather(members, features, host)]
     made = []
-    for members in groups.values():
+    for members in gathered:
         numbered = [t.type.numbered(t, index) or t for index, t in enumerate(members)] if uses else members
         made.append(TypedProbe(probe, tuple(numbered)))
     return made
@@ -168,6 +171,12 @@ def features_of(probe: Probe, registry: Registry) -> list[Function]:
     """The builtins and functions that a block uses."""
     names = {node.name for node in walk(probe) if isinstance(node, (Call, Identifier))}
     return [registry.functions[name] for name in names if name in registry.functions]
+
+
+def known_features(probe: Probe, registry: Registry) -> list[Function] | None:
+    """Those, unless the block calls functions that are not features: nobody knows what they use."""
+    calls = (node.name for node in walk(probe) if isinstance(node, Call))
+    return features_of(probe, registry) if all(name in registry.functions for name in calls) else None
 
 
 def check_alone(typed: Sequence[TypedProbe], context: Context) -> None:

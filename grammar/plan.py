@@ -63,6 +63,15 @@ class RawTracepointAttach(Attach):
 
 
 @dataclass(frozen=True, slots=True)
+class SystemCallsAttach(Attach):
+    """The entries of system calls, or their returns, by the raw tracepoint that all of them have; the program tells by
+    the number which call it is. `probes` are the full names of the tracepoints that it stands for."""
+
+    returns: bool
+    probes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class KprobeAttach(Attach):
     """Entry (`offset` bytes in) or return of a kernel function; `module` is empty for any.
 
@@ -334,6 +343,8 @@ def count_of(attach: Attach) -> int:
     match attach:
         case KprobeMultiAttach(functions=functions) | KprobeSessionAttach(functions=functions):
             return len(functions)
+        case SystemCallsAttach(probes=probes):
+            return len(probes)
         case UprobeAttach(counted=counted):
             return int(counted)
         case _:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pytrace.grammar.hints import TYPE_CHECKING, ClassVar
-from pytrace.grammar.spec import Context, Feature, Target
+from pytrace.grammar.spec import Context, Feature, Function, Target
 
 if TYPE_CHECKING:  # a listing needs none of these
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pytrace.grammar.attachpoint import AttachPoint
     from pytrace.grammar.emit import Emit, Value
@@ -32,6 +32,7 @@ class ProbeType(Feature):
     groupable: ClassVar[bool] = False  # one program may serve many attach points
     alone: ClassVar[bool] = False  # no other attached probe may be in the script
     same_arguments: ClassVar[bool] = False  # `args` is the same at every attach point
+    by_arguments: ClassVar[bool] = False  # a program may serve those whose `args` are the same
     lacks: ClassVar[Mapping[str, str]] = {}  # what cannot be told here (`Function.needs`) -> why
     fixed_result: ClassVar[str] = ""  # why a block must not choose the program's result
     family: ClassVar[str] = ""  # what `probetype` says, if not the name
@@ -63,9 +64,18 @@ class ProbeType(Feature):
         """What must be equal of targets that share a program, besides their type, section and memory."""
         return None
 
+    def gather(self, targets: list[Target], features: Sequence[Function] | None, host: Host) -> list[list[Target]]:
+        """Targets that can share a program, in groups that are better served by one each. `features` are what the block
+        uses, None if not all is known."""
+        return [targets]
+
     def numbered(self, target: Target, number: int) -> Target | None:
         """A target at whose place the program gets this number as cookie; None where there are no cookies."""
         return None
+
+    def place_number(self, emit: Emit, target: Target) -> Value:
+        """The number of the place at which the program is called, see `numbered`."""
+        return emit.helper("get_attach_cookie", emit.context())
 
     def argument(self, emit: Emit, target: Target, index: int) -> Value:
         """`argN`"""

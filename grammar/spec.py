@@ -221,6 +221,7 @@ class Function(Feature):
     differ, `per_type` where their types do; `numbered` that it is not so where the block uses no more than their
     value, which one program can look up by cookie. `discardable` ones may stand alone in spite of their value. `needs`
     is what the probe must be able to tell (`task`: who is running, `stack`: from where), see `ProbeType.lacks`.
+    `reads_kernel_stack` ones tell how the kernel came to call the program.
     """
 
     parameters: ClassVar[tuple[Param, ...]] = ()
@@ -232,6 +233,7 @@ class Function(Feature):
     per_arguments: ClassVar[bool] = False
     per_type: ClassVar[bool] = False
     needs: ClassVar[str] = ""
+    reads_kernel_stack: ClassVar[bool] = False
     numbered: ClassVar[bool] = False
     discardable: ClassVar[bool] = False
     returns: ClassVar[Type] = NONE

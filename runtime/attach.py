@@ -18,6 +18,7 @@ from pytrace.grammar.plan import (
     Plan,
     ProgramSpec,
     RawTracepointAttach,
+    SystemCallsAttach,
     TcAttach,
     TracepointAttach,
     TrampolineAttach,
@@ -162,6 +163,9 @@ class Attacher:
                 return attach_perf.attach(program, place, self._pid)
             case RawTracepointAttach(event=event):
                 return [_link(place, library().bpf_program__attach_raw_tracepoint(program, encode_text(event)))]
+            case SystemCallsAttach(returns=returns):
+                called = b"sys_exit" if returns else b"sys_enter"
+                return [_link(place, library().bpf_program__attach_raw_tracepoint(program, called))]
             case WatchpointAttach():
                 links, refused = attach_perf.attach_watchpoint(program, place, self._pid)
                 if refused is not None:

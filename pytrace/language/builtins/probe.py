@@ -223,7 +223,7 @@ class Probe(Builtin):
         names = _names(site)
         if len(names) == 1:
             return emit.text(names[0])
-        return emit.choose(emit.helper("get_attach_cookie", emit.context()), names)
+        return emit.choose(site.target.type.place_number(emit, site.target), names)
 
 
 def _names(site: CallSite) -> list[bytes]:

@@ -104,6 +104,7 @@ class Kstack(StackBuiltin):
 
     name = "kstack"
     user = False
+    reads_kernel_stack = True
 
 
 @feature

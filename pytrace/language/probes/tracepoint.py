@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.data import replace
 from pytrace.grammar.hints import TYPE_CHECKING
 from pytrace.grammar.host import Event, Host
-from pytrace.grammar.plan import TracepointAttach
-from pytrace.grammar.spec import Target, feature
+from pytrace.grammar.plan import Attach, TracepointAttach
+from pytrace.grammar.spec import Function, Target, feature
 from pytrace.grammar.types import Int, Member, Space
 from pytrace.language.probes.common import Place, Probe, context_value, is_wildcard, placed, similar
 
@@ -38,6 +38,7 @@ class Tracepoint(Probe):
     arity = (1, 2)
     filtered = True
     groupable = True
+    by_arguments = True
     return_code = 1  # the record goes on to perf's own readers (kernel/trace/bpf_trace.c, trace_call_bpf)
     wild = "kernel"
 
@@ -93,10 +94,37 @@ class Tracepoint(Probe):
         return did_you_mean(category, {c for c, _ in events}) or similar(name, [n for _, n in events])
 
     def numbered(self, target: Target, number: int) -> Target:
-        assert isinstance(target.attach, TracepointAttach)
+        if not isinstance(target.attach, TracepointAttach):
+            return target
         return replace(target, attach=replace(target.attach, cookie=number))
 
+    def gather(self, targets: list[Target], features: Sequence[Function] | None, host: Host) -> list[list[Target]]:
+        if len(targets) < 2:
+            return [targets]
+        from pytrace.language.probes.systemcalls import gathered  # few programs need it
+
+        return gathered(targets, features, host)
+
+    def merge(self, places: tuple[Attach, ...]) -> tuple[Attach, ...]:
+        if len(places) < 2:
+            return places
+        from pytrace.language.probes.systemcalls import joined
+
+        return joined(places)
+
+    def enter(self, emit: Emit, target: Target) -> None:
+        if target.data is not None:
+            emit.when(emit.truth(target.data.place(emit)), lambda: None, emit.finish)
+
+    def place_number(self, emit: Emit, target: Target) -> Value:
+        if target.data is None:
+            return super().place_number(emit, target)
+        return emit.arith("-", target.data.place(emit), emit.integer(1))
+
     def member(self, emit: Emit, target: Target, member: Member) -> Value:
+        if target.data is not None:
+            value: Value = target.data.member(emit, member)
+            return value
         if not member.data_loc:
             return context_value(emit, member.offset, member.type)
         # the low half of the word is the offset in the record, of a __rel_loc field from the field's end
