@@ -360,8 +360,9 @@ class Aggregation(Function):
         """The values of all elements of a map → what is shown of each, where that depends on the others."""
         return values
 
-    def read_all(self, kind: Aggregate, elements: Sequence[Sequence[bytes]]) -> list[Any] | None:
-        """What `read` makes of each of many elements (the bytes of all CPUs' cells), where there is a fast way."""
+    def read_all(self, kind: Aggregate, words: Sequence[int], cpus: int) -> list[Any] | None:
+        """What `read` makes of each of many elements, whose cells (of one word) for all CPUs lie in a row; None where
+        there is no fast way."""
         return None
 
     def order(self, kind: Aggregate, value: Any) -> Any:

@@ -7,15 +7,16 @@ import errno
 import os
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from pytrace.grammar.columns import Columns
 from pytrace.grammar.data import replace
 from pytrace.grammar.plan import MapSpec
 from pytrace.grammar.types import round_up
 from pytrace.runtime import cpus
 from pytrace.runtime.libbpf import library
 
-Values = bytes | tuple[bytes, ...]
+Values = bytes | Sequence[bytes]
 Entry = tuple[bytes, Values]
 
 _BATCH_BYTES = 1 << 22
@@ -38,12 +39,16 @@ class LiveMap:
         padding = f"{self._step - spec.value_size}x"
         self._value = struct.Struct(f"{spec.value_size}s{padding}" * self._cpus)
 
-    def read(self) -> list[Entry]:
+    def read(self) -> Iterable[Entry]:
         """All entries: key, and the value or a tuple with the value of each possible CPU. Raises OSError."""
-        entries: list[Entry] = []
-        for keys, values in self._chunks():
-            entries += zip(self._keys_of(keys), self._values_of(values), strict=True)
-        return entries
+        return self.columns()
+
+    def columns(self) -> Columns:
+        """All entries of the kernel's map. Raises OSError."""
+        chunks = list(self._chunks())
+        keys, values = (b"".join(column) for column in zip(*chunks, strict=True)) if chunks else (b"", b"")
+        cpus = self._cpus if self.spec.per_cpu else 0
+        return Columns(keys, values, self.spec.key_size, self.spec.value_size, cpus)
 
     def lookup(self, key: bytes) -> Values | None:
         """The value of one key."""
@@ -140,9 +145,9 @@ class ArrayMap(LiveMap):
         self._elements = spec
         self._keys = struct.Struct("=8xQ" if spec.buckets else f"={spec.key_size}x")
 
-    def read(self) -> list[Entry]:
+    def read(self) -> Iterable[Entry]:
         """See LiveMap."""
-        found = [(self._element_key(key), self._shown(value)) for key, value in super().read()]
+        found = [(self._element_key(key), self._shown(value)) for key, value in self.columns()]
         return [(key, value) for key, value in found if value is not None]
 
     def lookup(self, key: bytes) -> Values | None:
@@ -154,7 +159,7 @@ class ArrayMap(LiveMap):
     def zero(self) -> None:
         """See LiveMap: the presence word stays."""
         nothing = (bytes(self._elements.presence_at) + _PRESENT) * self._cpus
-        for key, value in LiveMap.read(self):
+        for key, value in self.columns():
             if self._shown(value) is not None:
                 _check(self._lib.bpf_map_update_elem(self.fd, key, nothing, _BPF_EXIST))
 
@@ -170,11 +175,11 @@ class ArrayMap(LiveMap):
 
     def _shown(self, value: Values) -> Values | None:
         """A value without its presence word; None if the element is not there."""
-        cells = value if isinstance(value, tuple) else (value,)
+        cells = (value,) if isinstance(value, bytes) else value
         at, size = self._elements.presence_at, self._elements.value_size
         if not any(cell[at] for cell in cells):
             return None
-        return tuple([cell[:size] for cell in cells]) if isinstance(value, tuple) else value[:size]
+        return value[:size] if isinstance(value, bytes) else tuple([cell[:size] for cell in cells])
 
 
 class TieredMap(LiveMap):
@@ -186,13 +191,15 @@ class TieredMap(LiveMap):
             (tier, LiveMap(replace(spec, key_size=tier.size, tiers=()), fd_of(tier.symbol))) for tier in spec.tiers
         ]
 
-    def read(self) -> list[Entry]:
+    def read(self) -> Iterable[Entry]:
         """See LiveMap."""
-        entries: list[Entry] = []
+        keys, values = list[bytes](), list[bytes]()
         for tier, short in self._tiers:
-            tail = bytes(self.spec.key_size - tier.size)
-            entries += [(key + tail, value) for key, value in short.read()]
-        return entries + super().read()
+            tail, columns = bytes(self.spec.key_size - tier.size), short.columns()
+            keys += [key + tail for key in columns.split_keys()]
+            values.append(columns.raw_values)
+        long = self.columns()
+        return replace(long, raw_keys=b"".join((*keys, long.raw_keys)), raw_values=b"".join((*values, long.raw_values)))
 
     def lookup(self, key: bytes) -> Values | None:
         """See LiveMap."""

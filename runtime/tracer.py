@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 
 from pytrace.grammar.data import dataclass
@@ -280,7 +280,7 @@ class Tracer:
 
     # ------------------------------------------------------------ maps
 
-    def read_map(self, spec: MapSpec) -> list[Entry]:
+    def read_map(self, spec: MapSpec) -> Iterable[Entry]:
         """All (key, value) pairs as bytes; a per-CPU map's value is a tuple, one for each possible CPU."""
         return self._map(spec).read()
 

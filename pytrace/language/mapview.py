@@ -7,10 +7,12 @@ once, as functions, and the loops over entries call those.
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cached_property, partial
 from operator import itemgetter
 
+from pytrace.grammar.columns import Columns
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.hints import Any
 from pytrace.grammar.layout import Layout, Part, decode
@@ -38,7 +40,7 @@ class ValueView:
     picture: bool = False  # several lines
     relate: Callable[[list[Any]], list[Any]] | None = None  # what is shown depends on the other values
     by_key: bool = False  # sorted by the keys' bytes
-    read_all: Callable[[list[Any]], list[Any] | None] = lambda values: None  # what `read` makes of each, if fast
+    read_all: Callable[[Columns], list[Any] | None] = lambda columns: None  # what `read` makes of each, if fast
     digits: bool = False  # integers, shown as such
 
 
@@ -53,19 +55,27 @@ class MapSnapshot:
         self._services = services
         self._key_text = shower(spec.key, services)
         self._view = value_view(spec.value, registry, services)
-        raw = _gather_buckets(spec, entries) if spec.buckets else list(entries)
-        values = self._view.read_all([value for _, value in raw])
-        if values is None:
-            values = [self._view.read(value) for _, value in raw]
-        if self._view.relate is not None:
-            values = self._view.relate(values)
-        rows = [(key, value) for (key, _), value in zip(raw, values, strict=True)]
+        values = self._view.read_all(entries) if isinstance(entries, Columns) else None
+        self._plain = values is not None and isinstance(spec.key.type, Int)  # keys are kept as numbers
+        if isinstance(entries, Columns) and values is not None:
+            keys = integers(spec.key, entries.raw_keys) if self._plain else entries.split_keys()
+            rows: list[tuple[Any, Any]] = list(zip(keys, values, strict=True))
+        else:
+            rows = self._elements(entries)
         if not spec.scalar:
             self._sort(rows)
         self._rows = rows
         self._label_cache: tuple[int, list[str]] | None = None
 
-    def _sort(self, rows: list[tuple[bytes, Any]]) -> None:
+    def _elements(self, entries: Iterable[RawEntry]) -> list[tuple[Any, Any]]:
+        """The keys as they are, and the values."""
+        raw = _gather_buckets(self.spec, entries) if self.spec.buckets else list(entries)
+        values = [self._view.read(value) for _, value in raw]
+        if self._view.relate is not None:
+            values = self._view.relate(values)
+        return [(key, value) for (key, _), value in zip(raw, values, strict=True)]
+
+    def _sort(self, rows: list[tuple[Any, Any]]) -> None:
         order = self._view.order
         if self._view.by_key:
             rows.sort(key=lambda row: row[0])
@@ -76,7 +86,7 @@ class MapSnapshot:
         by_key = key_order(self.spec.key)
         rows.sort(key=lambda row: by_key(row[0]))
 
-    def _shown(self, top: int) -> list[tuple[bytes, Any]]:
+    def _shown(self, top: int) -> list[tuple[Any, Any]]:
         return self._rows[-top:] if top > 0 else self._rows
 
     def text(self, top: int = 0, divisor: int = 0) -> str:
@@ -89,6 +99,8 @@ class MapSnapshot:
         form = "{}{}:\n{}\n" if view.picture else "{}{}: {}\n"
         if self.spec.scalar:
             return "".join(form.format(name, "", show(value, divisor)) for _, value in self._rows)
+        if self._plain and divisor == 1:
+            return "".join([f"{name}[{key}]: {value}\n" for key, value in self._shown(top)])
         if view.digits and divisor == 1:
             pairs = zip(self._labels(top), self._shown(top), strict=True)
             return "".join([f"{name}[{label}]: {value}\n" for label, (_, value) in pairs])
@@ -127,7 +139,7 @@ class MapSnapshot:
         python = self._view.python
         if self.spec.scalar:
             return python(self._rows[0][1]) if self._rows else None
-        read = _reader(self.spec.key)
+        read = (lambda key: key) if self._plain else _reader(self.spec.key)
         simple = isinstance(self.spec.key.type, Int)
         found: dict[Hashable, Any] = {}
         for raw, value in self._rows:
@@ -142,8 +154,11 @@ class MapSnapshot:
         parentheses is dropped."""
         if self._label_cache is None or self._label_cache[0] != top:
             keys = [raw for raw, _ in self._shown(top)]
-            labels = _integer_labels(self.spec.key, keys)
-            if labels is None:
+            if self._plain:
+                labels = list(map(str, keys))
+            elif isinstance(self.spec.key.type, Int):
+                labels = list(map(str, integers(self.spec.key, b"".join(keys))))
+            else:
                 read, show = _reader(self.spec.key), self._key_text
                 texts = [show(read(raw)) for raw in keys]
                 labels = [text[1:-1] if text[:1] == "(" and text[-1:] == ")" else text for text in texts]
@@ -228,6 +243,10 @@ def _aggregate_view(kind: Aggregate, registry: Registry) -> ValueView:
         cells = {number: [cell(data) for data in cpus] for number, cpus in buckets.items()}
         return aggregation.read(kind, cells)
 
+    def read_all(columns: Columns) -> list[Any] | None:
+        cells = None if aggregation.bucketed or aggregation.words > 1 else columns.cells
+        return None if cells is None else aggregation.read_all(kind, array("Q", cells), columns.cpus)
+
     return ValueView(
         read_buckets if aggregation.bucketed else read,
         partial(aggregation.order, kind),
@@ -238,7 +257,7 @@ def _aggregate_view(kind: Aggregate, registry: Registry) -> ValueView:
         aggregation.bucketed,
         partial(aggregation.relate, kind) if aggregation.bucketed else None,
         aggregation.by_key,
-        partial(aggregation.read_all, kind),
+        read_all,
         isinstance(aggregation, (Count, Sum)),
     )
 
@@ -246,14 +265,12 @@ def _aggregate_view(kind: Aggregate, registry: Registry) -> ValueView:
 # ---------------------------------------------------------------- keys
 
 
-def _integer_labels(layout: Layout, keys: list[bytes]) -> list[str] | None:
-    """The texts of all keys at once, if they are integers."""
+def integers(layout: Layout, raw: bytes) -> Iterable[int]:
+    """Integers that lie in a row."""
     kind = layout.type
-    if not isinstance(kind, Int):
-        return None
+    assert isinstance(kind, Int)
     code = _INTEGER_CODES[kind.size]
-    numbers = struct.unpack(f"<{len(keys)}{code if kind.signed else code.upper()}", b"".join(keys))
-    return list(map(str, numbers))
+    return array(code if kind.signed else code.upper(), raw)
 
 
 _INTEGER_CODES = {1: "b", 2: "h", 4: "i", 8: "q"}

@@ -9,6 +9,8 @@ from typing import Any, cast
 
 import pytest
 
+from pytrace.grammar.columns import Columns
+from pytrace.grammar.data import replace
 from pytrace.grammar.layout import Layout
 from pytrace.grammar.plan import MapSpec
 from pytrace.grammar.spec import REGISTRY, Aggregation, CallSite
@@ -562,3 +564,28 @@ def test_one_map_has_one_set_of_parameters() -> None:
 )
 def test_bounds_of_lhist(bounds: tuple[int, int, int], message: str | None) -> None:
     assert Lhist().problem(*bounds) == message
+
+
+# ---------------------------------------------------------------- maps in columns
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 5])
+@pytest.mark.parametrize("kind", [COUNT, SUM, USUM, MAX], ids=str)
+@pytest.mark.parametrize("key", [INT8, INT32, UINT32, INT64, UINT64, String(8), Tuple((INT32, UINT32))], ids=str)
+def test_a_map_in_columns_shows_the_same(key: Type, kind: Aggregate, cpus: int) -> None:
+    """Maps come from the kernel in columns, and those of numbers are never taken apart."""
+    chance, width = random.Random(7), lay(key).size
+    made = replace(spec("m", key, kind), key_size=width, value_size=8 * REGISTRY.aggregation(kind).words)
+    keys = [chance.randbytes(width) for _ in range(50)]
+    if isinstance(key, String):
+        keys = [f"k{n}".encode().ljust(8, b"\0") for n in range(50)]
+    keys = list(dict.fromkeys(keys))
+    values = [chance.choice((0, 1, -1, 7, -(1 << 40), chance.getrandbits(62))) for _ in range(len(keys) * cpus)]
+    words = [(value & (1 << 64) - 1, *[1] * (made.value_size // 8 - 1)) for value in values]
+    columns = Columns(b"".join(keys), b"".join(cell(*word) for word in words), width, made.value_size, cpus)
+    assert len(columns) == len(keys)
+    whole, apart = snapshot(made, columns), snapshot(made, list(columns))
+    for top, divisor in ((0, 0), (7, 0), (0, 3), (7, 3)):
+        assert whole.text(top, divisor) == apart.text(top, divisor)
+        assert whole.json(top, divisor) == apart.json(top, divisor)
+    assert whole.value() == apart.value()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
-from struct import unpack
+from operator import add
 
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.emit import Emit, Slot, Value
@@ -28,11 +27,11 @@ def divide(value: int, divisor: int) -> int:
     return value // divisor if value >= 0 else -(-value // divisor)
 
 
-def totals(kind: Aggregate, elements: Sequence[Sequence[bytes]]) -> list[int]:
+def totals(kind: Aggregate, words: Sequence[int], cpus: int) -> list[int]:
     """The sums over the CPUs of many elements whose cells are one word."""
-    words = unpack(f"<{sum(map(len, elements))}Q", b"".join(chain.from_iterable(elements)))
-    cpus = len(elements[0]) if elements else 1
-    sums = list(map(sum, zip(*(words[cpu::cpus] for cpu in range(cpus)), strict=True)))
+    sums = list(words[0::cpus])
+    for cpu in range(1, cpus):
+        sums = list(map(add, sums, words[cpu::cpus]))
     if sums and max(sums) >= SIGN:
         return [as_signed(word) if kind.signed else word & MASK for word in sums]
     return sums
@@ -91,8 +90,8 @@ class Count(Number):
     def read(self, kind: Aggregate, cells: Any) -> Any:
         return as_signed(sum(cell[0] for cell in cells))
 
-    def read_all(self, kind: Aggregate, elements: Sequence[Sequence[bytes]]) -> list[Any] | None:
-        return totals(kind, elements)
+    def read_all(self, kind: Aggregate, words: Sequence[int], cpus: int) -> list[Any] | None:
+        return totals(kind, words, cpus)
 
 
 @feature
@@ -120,8 +119,8 @@ class Sum(Number):
         total = sum(cell[0] for cell in cells)
         return as_signed(total) if kind.signed else total & MASK
 
-    def read_all(self, kind: Aggregate, elements: Sequence[Sequence[bytes]]) -> list[Any] | None:
-        return totals(kind, elements)
+    def read_all(self, kind: Aggregate, words: Sequence[int], cpus: int) -> list[Any] | None:
+        return totals(kind, words, cpus)
 
 
 class Extreme(Number):
