@@ -206,6 +206,10 @@ class Emit(Protocol):
         """Copy a string with its NUL from foreign memory; the result is its length or a negative error."""
         ...
 
+    def read_text(self, node: Expr, room: int, count: int | Value, address: Value, space: Space) -> Slot:
+        """New memory of `room` bytes with a string from foreign memory, the value of `node`, and zero behind it."""
+        ...
+
     def percpu_address(self, variable: int, cpu: Value | None) -> Value:
         """Where a CPU has its own copy of a per-CPU variable of the kernel: of CPU `cpu`, or the current one.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.e2e.programs import Rule, rules, run
@@ -151,3 +154,26 @@ def test_declared_kinds() -> None:
     assert (lru.maps["@c"], lru.maps["@p"]) == ({1: 1}, {1: 9})
     few = run("config = { max_map_keys = 3 } begin { for ($i : 0..9) { @m[$i] = 1; } }")
     assert len(few.maps["@m"]) == 3
+
+
+@pytest.mark.everywhere
+@pytest.mark.tag("map.key.equality", "fn.str")
+def test_keys_of_all_lengths_in_turn(tmp_path: Path) -> None:
+    """Short keys have a map of their own, and what a longer one left behind them in memory must not matter."""
+    lengths = (1000, 5, 64, 62, 63, 65, 400, 2, 63, 64, 900, 63, 4000, 30)
+    names = [f"/{'x' * (length - 2)}{number % 10}" for number, length in enumerate(lengths)]
+    script = tmp_path / "calls.py"
+    script.write_text(f"import os\nfor name in {names!r} * 3:\n    os.access(name, 0)")
+    text = """
+    tracepoint:syscalls:sys_enter_access /pid == cpid/ {
+        @n[str(args.filename)] = count(); @last[str(args.filename)] = args.mode + 7; @len[strlen(str(args.filename))]++;
+        if (@last[str(args.filename)] == 7) { @found = count(); }
+        @gone[str(args.filename)] = 1; delete(@gone[str(args.filename)]);
+    }
+    """
+    found = run(text, command=f"{sys.executable} -S {script}").maps
+    wanted = {name[:1023]: 3 for name in names}
+    assert {name: count for name, count in found["@n"].items() if name in wanted} == wanted
+    assert {name: value for name, value in found["@last"].items() if name in wanted} == dict.fromkeys(wanted, 7)
+    assert found["@found"] >= 3 * len(names)
+    assert not found.get("@gone")

@@ -92,11 +92,12 @@ class Str(Function):
             count = min(literal, limit)
         elif len(site) == 2:
             count = clamp(emit, emit.value(site.arguments[1]), room)
-        slot = emit.scratch(room)
-        if isinstance(source.type, String):
-            self._copy(emit, slot, emit.slot(source), count)
-        elif count != 0:
-            emit.read_string(slot, count, source, space_of(site, 0))
+        if count != 0 and not isinstance(source.type, String):
+            slot = emit.read_text(site.node, room, count, source, space_of(site, 0))
+        else:
+            slot = emit.scratch(room)
+            if isinstance(source.type, String):
+                self._copy(emit, slot, emit.slot(source), count)
         return emit.at(emit.part(slot, 0, kind.size), kind)
 
     def _copy(self, emit: Emit, to: Slot, text: Slot, count: int | Value) -> None:
