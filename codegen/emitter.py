@@ -185,16 +185,16 @@ class Emitter:
         """See Emit."""
         return Value(a.type, self.builder.select(self.bit(condition), a.raw, b.raw))
 
-    def count_leading_zeros(self, value: Value) -> Value:
-        """See Emit. By halves: the BPF backend before v4 has no such instruction and would take 40."""
+    def highest_bit(self, value: Value) -> Value:
+        """See Emit. By halves: the BPF backend before v4 has no instruction for it and would take 40."""
         raw, total = value.raw, ir.Constant(I64, 0)
-        for shift in (32, 16, 8, 4, 2, 1):
-            high = self.builder.lshr(raw, ir.Constant(I64, 64 - shift))
-            empty = self.builder.icmp_unsigned("==", high, ir.Constant(I64, 0))
-            total = self.builder.add(total, self.builder.select(empty, ir.Constant(I64, shift), ir.Constant(I64, 0)))
-            raw = self.builder.select(empty, self.builder.shl(raw, ir.Constant(I64, shift)), raw)
-        last = self.builder.icmp_unsigned("==", value.raw, ir.Constant(I64, 0))
-        return Value(UINT64, self.builder.select(last, ir.Constant(I64, 64), total))
+        for shift in (32, 16, 8, 4, 2):
+            high = self.builder.lshr(raw, ir.Constant(I64, shift))
+            there = self.builder.icmp_unsigned("!=", high, ir.Constant(I64, 0))
+            step = self.builder.select(there, ir.Constant(I64, shift), ir.Constant(I64, 0))
+            raw = self.builder.lshr(raw, step)  # not another choice: each takes a jump
+            total = self.builder.add(total, step)
+        return Value(UINT64, self.builder.add(total, self.builder.lshr(raw, ir.Constant(I64, 1))))
 
     def swap_bytes(self, value: Value, size: int) -> Value:
         """See Emit."""

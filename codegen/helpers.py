@@ -54,3 +54,9 @@ HELPERS = {
     "map_lookup_percpu_elem": 195,
     "ktime_get_tai_ns": 208,
 }
+
+# Those that give the same whenever a run of a program calls them (with the same arguments), so that once will do.
+STEADY = frozenset({
+    "get_smp_processor_id", "get_current_pid_tgid", "get_current_uid_gid", "get_current_task", "get_numa_node_id",
+    "get_current_cgroup_id", "get_current_task_btf", "get_func_ip", "get_attach_cookie",
+})  # fmt: skip

@@ -80,8 +80,8 @@ class Emit(Protocol):
         """Whether a scalar is not zero."""
         ...
 
-    def count_leading_zeros(self, value: Value) -> Value:
-        """Zero bits above the highest set bit of a 64-bit value; 64 for zero."""
+    def highest_bit(self, value: Value) -> Value:
+        """The number of the highest bit that is set in 64 bits; of 0 it is 0."""
         ...
 
     def swap_bytes(self, value: Value, size: int) -> Value:

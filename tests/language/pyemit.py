@@ -93,8 +93,8 @@ class PythonEmit:
     def truth(self, value: Value) -> Value:
         return Value(BOOL, int(bool(value.raw)))
 
-    def count_leading_zeros(self, value: Value) -> Value:
-        return Value(UINT64, 64 - value.raw.bit_length())
+    def highest_bit(self, value: Value) -> Value:
+        return Value(UINT64, max(value.raw.bit_length(), 1) - 1)
 
     def swap_bytes(self, value: Value, size: int) -> Value:
         low = value.raw & ((1 << 8 * size) - 1)

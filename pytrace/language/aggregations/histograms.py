@@ -83,14 +83,14 @@ class Hist(Buckets):
         return ((64 - bits) << bits) + 1  # the last one is that of 2^63 - 1
 
     def bucket(self, emit: Emit, site: CallSite, arguments: Sequence[Value]) -> Value:
-        """The formula of reference 3.1 without a loop: `count_leading_zeros` finds the highest set bit."""
+        """The formula of reference 3.1 without a loop."""
         bits = site.integer(1) if len(site) > 1 else 0
         value, one = emit.convert(arguments[0], INT64), emit.integer(1)
         first = emit.integer(1 << bits)
         below = emit.compare("<", value, first, signed=True)
         # below 2^bits the shift would be negative; its result is not used then
-        big = emit.select(below, first, value)
-        top = emit.arith("-", emit.integer(63), emit.count_leading_zeros(big))
+        big = emit.select(below, first, value) if bits else value
+        top = emit.highest_bit(big)
         shift = emit.arith("-", top, emit.integer(bits))
         power = emit.arith("<<", emit.arith("+", shift, one), emit.integer(bits))
         part = emit.arith("&", emit.arith(">>", big, shift), emit.integer((1 << bits) - 1))
