@@ -9,6 +9,7 @@ from llvmlite import ir
 from pytrace.codegen.emitter import Emitter
 from pytrace.codegen.frame import I64, PTR, Frame
 from pytrace.codegen.maptable import MapTable, user_symbol
+from pytrace.codegen.rereads import Rereads
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.emit import SUM_ELEMENTS, Slot, Value
 from pytrace.grammar.hints import Any
@@ -69,6 +70,7 @@ class MapAccess(Emitter):
         self.typed = typed
         self.storages: dict[Binding, Any] = {}
         self.in_scratch: dict[Binding, int] = {}  # variables in scratch memory: where in it
+        self.rereads = Rereads(typed, registry)
         self.short_key: tuple[Expr | None, int] = None, 0
 
     @property
@@ -149,6 +151,7 @@ class MapAccess(Emitter):
     def locate_element(self, name: str, key: Expr | None, span: Span) -> Element:
         """The element of a map by name; without a key that of a scalar map."""
         spec, variable = self.maps.user(name)
+        self.rereads.forget(name)  # what reads an element remembers it afterwards
         if spec.presence:
             return Element(spec, variable, Slot(self.frame.zero_key(), 4), span)
         if key is None:
@@ -337,11 +340,18 @@ class MapAccess(Emitter):
 
     def read_map(self, node: Map | MapElement) -> Value:
         """The value of an element; zero if there is none."""
+        if isinstance(node, MapElement) and (known := self.rereads.place(node)) is not None:
+            return Value(self.maps.user(node.map.name)[0].value.type, self.builder.load(known, typ=I64))
         element = self.element(node)
         kind = element.spec.value.type
         if isinstance(kind, Aggregate):
             return self.read_aggregate(element, kind)
-        return self.read_element(element, kind)
+        value = self.read_element(element, kind)
+        if isinstance(node, MapElement) and is_scalar(kind) and self.rereads.wanted(node):
+            place = self.frame.alloca(I64)
+            self.put(value.raw, place)
+            self.rereads.keep(node, place)
+        return value
 
     def read_element(self, element: Element, kind: Type) -> Value:
         """A plain value; zero if there is none."""

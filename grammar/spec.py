@@ -221,7 +221,8 @@ class Function(Feature):
     differ, `per_type` where their types do; `numbered` that it is not so where the block uses no more than their
     value, which one program can look up by cookie. `discardable` ones may stand alone in spite of their value. `needs`
     is what the probe must be able to tell (`task`: who is running, `stack`: from where), see `ProbeType.lacks`.
-    `reads_kernel_stack` ones tell how the kernel came to call the program.
+    `reads_kernel_stack` ones tell how the kernel came to call the program. `steady` builtins are integers or pointers
+    that are the same all through a run of the program.
     """
 
     parameters: ClassVar[tuple[Param, ...]] = ()
@@ -234,6 +235,7 @@ class Function(Feature):
     per_type: ClassVar[bool] = False
     needs: ClassVar[str] = ""
     reads_kernel_stack: ClassVar[bool] = False
+    steady: ClassVar[bool] = False
     numbered: ClassVar[bool] = False
     discardable: ClassVar[bool] = False
     returns: ClassVar[Type] = NONE

@@ -20,6 +20,7 @@ class Cpu(Builtin):
     """
 
     name = "cpu"
+    steady = True
     returns = UINT64
 
     def emit(self, emit: Emit, site: CallSite) -> Value:

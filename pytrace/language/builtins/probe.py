@@ -63,6 +63,7 @@ class Argument(Builtin):
     """
 
     reads_context = True
+    steady = True
     number: ClassVar[int]
 
     def type(self, site: CallSite) -> Type:

@@ -88,6 +88,7 @@ class Pid(_Id):
     """
 
     name = "pid"
+    steady = True
     offset = 4
 
 
@@ -103,6 +104,7 @@ class Tid(_Id):
     """
 
     name = "tid"
+    steady = True
     offset = 0
 
 
@@ -121,6 +123,7 @@ class Uid(Builtin):
     """
 
     name = "uid"
+    steady = True
     needs = "task"
     returns = UINT64
 
@@ -138,6 +141,7 @@ class Gid(Builtin):
     """
 
     name = "gid"
+    steady = True
     needs = "task"
     returns = UINT64
 
@@ -237,6 +241,7 @@ class Curtask(Builtin):
     """
 
     name = "curtask"
+    steady = True
     needs = "task"
     returns = Pointer(VOID, Space.KERNEL)
 
@@ -260,6 +265,7 @@ class Cgroup(Builtin):
     """
 
     name = "cgroup"
+    steady = True
     needs = "task"
     returns = Int(8)
 
