@@ -313,6 +313,8 @@ class ExpressionGenerator(ComparisonGenerator):
     def cast(self, node: Cast) -> Value:
         """`(type)operand`"""
         value, kind = self.value(node.operand), self.type_of(node)
+        if isinstance(kind, Pointer) and isinstance(value.type, String) and not isinstance(node.operand, Variable):
+            value = self.kept(value)  # the address may well be used after this statement
         if is_scalar(kind):
             return self.cast_scalar(value, kind)
         if isinstance(kind, Array):
@@ -326,6 +328,12 @@ class ExpressionGenerator(ComparisonGenerator):
             self.store(slot, 0, self.convert(value, UINT64))
             return self.at(slot, kind)
         return self.convert(value, kind)
+
+    def kept(self, value: Value) -> Value:
+        """A copy in memory that no later statement uses."""
+        slot = self.frame.lasting(size_of(value.type))
+        self.store(slot, 0, value)
+        return self.at(slot, value.type)
 
     def cast_scalar(self, value: Value, kind: Type) -> Value:
         """To an integer, bool, enumeration or pointer."""

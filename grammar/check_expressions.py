@@ -490,7 +490,8 @@ class ExpressionChecker(CallChecker):
         """The type of the operand of sizeof and the like; an operand is never executed."""
         if isinstance(operand, TypeName):
             feature = self.registry.functions.get(operand.name)
-            if not operand.kind and not operand.suffixes and feature is not None and feature.bare:
+            is_word = not operand.kind and not operand.suffixes
+            if is_word and (feature.bare if feature is not None else self.word_type(operand.name) is None):
                 return self.infer(Identifier(operand.span, operand.name))
             return self.resolve(operand)
         if isinstance(operand, TypeOf):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.programs import Rule, rules, run
+from tests.e2e.programs import Rule, begin, rules, run
 
 pytestmark = pytest.mark.root
 
@@ -247,6 +247,12 @@ PARAMETERS = [
 @rules([*ASSIGNMENTS, *CONDITIONS, *LOOPS, *SCOPES, *PARAMETERS])
 def test_statement(rule: Rule) -> None:
     assert rule.run() == rule.shows
+
+
+@pytest.mark.tag("stmt.for.range", "stmt.for.common", "rt.limit.stack")
+def test_many_loops_in_one_block() -> None:
+    loops = 'for ($i : 0..3) { $x += $i; $y += $x; if ($z == "abc") { $y++; } } ' * 30
+    assert begin(f'$x = 0; $y = 1; $z = "abc"; {loops} print(($x, $y));') == "(90, 4126)"
 
 
 @pytest.mark.tag("prog.predicate")

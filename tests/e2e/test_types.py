@@ -236,6 +236,21 @@ C_TYPES = [
         head=C_HEAD,
     ),
     Rule(
+        "infer.promote type.enum",
+        "$n = 10; $p = (struct of_enum *)&$n; $a = GREEN; $a = $p->c; print($a); $b = 5; $b = BLUE; print($b);"
+        "$c = (int32)-1; $c = BLUE; print(($c, sizeof($c))); $d = $n > 5 ? $p->c : RED; print($d); $e = RED; $e = TOP; print($e);",
+        "BIG BLUE (6, 8) BIG 3",
+        head=C_HEAD.replace("BLUE }", "BLUE, BIG = 10 }; enum top { TOP = 3 }; struct of_enum { enum color c; }"),
+    ),
+    Rule(
+        "infer.promote infer.map.key type.enum",
+        '@m[BLUE, "a"] = GREEN; @m[(int32)5, "b"] = 7; $k = (int32)6; print(@m[$k, "a"]); @n[GREEN] = 1; @n[300] = 2;'
+        "print(@n[5]); for ($kv : @n) { if ($kv.1 == 1) { print($kv.0); } }",
+        "GREEN 1 GREEN",
+        head=C_HEAD,
+    ),
+    Rule("type.typeof.bareword", "print((sizeof(GREEN), sizeof((GREEN)), sizeof(pid)));", "(8, 8, 4)", head=C_HEAD),
+    Rule(
         "type.sizeof type.offsetof lex.cdef",
         "print((sizeof(struct inner), offsetof(struct outer, in.c), offsetof(struct outer, s2), sizeof(struct outer)));",
         "(8, 8, 34, 96)",
@@ -341,6 +356,13 @@ KERNEL = [
         "$p = (int64 *)16; print($p[0]); @z = 16; print(str(@z)); $t = (struct task_struct *)64; print($t->pid); print($t->comm); print(*kptr($p));"
         "print($t->mm->pgd);",
         "0 0 0 0x0",
+    ),
+    Rule(
+        "cast.explicit",
+        '$p = (int8 *)"abc"; $q = (int8 *)str(curtask->comm); $other = ("words", comm, str(curtask->comm));'
+        'for ($i : 0..2) { $r = (int8 *)"loop"; $more = ("text", comm); $q = (int8 *)"new"; print(str($r)); }'
+        '$last = ("words", comm, str(curtask->comm)); print(($p[1], str($p), str($q)));',
+        "loop loop (98, abc, new)",
     ),
     Rule("expr.addrof", '$x = 5; $p = &$x; print(*$p); $s = "text"; print(str(&$s));', "5 text"),
     Rule(

@@ -99,6 +99,10 @@ ERRORS = [
         tags="type.struct.errors",
     ),
     Said(
+        "err.name.ident", "print(sizeof(nosuch));", "Unknown identifier: 'nosuch'", "nosuch", tags="type.typeof.bareword"
+    ),
+    Said("err.name.type", "print((nosuch)5);", 'Cannot resolve unknown type "nosuch"', "nosuch"),
+    Said(
         "err.name.type", "print(sizeof(struct nosuch));", 'Cannot resolve unknown type "struct nosuch"', "struct nosuch"
     ),
     Said(
