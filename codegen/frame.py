@@ -153,6 +153,12 @@ class Frame:
         """The function around this one goes on."""
         outer.scratch_peak, outer.kept = max(outer.scratch_peak, self.scratch_peak), self.kept
 
+    def has_room(self, size: int) -> bool:
+        """Whether an object may lie on the stack."""
+        room = max(8, round_up(size, 8))
+        fits = self.stack_used + room <= STACK_BUDGET or bool(self._free.get(room))
+        return room <= self.on_stack and fits
+
     def _on_stack(self, room: int) -> Any | None:
         """A place on the stack, or None if the object is too large or the stack too full."""
         if room > self.on_stack:

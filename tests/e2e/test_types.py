@@ -358,6 +358,13 @@ KERNEL = [
         "0 0 0 0x0",
     ),
     Rule(
+        "type.string.index type.array.index",
+        '$s = "abc"; $i = 2; $j = 9; print(($s[$i], $s[$j])); @a = curtask->comm; $n = 0; $c = str(curtask->comm);'
+        "for ($k : 0..20) { if ($c[$k] == 0) { break; } $n++; } print($n == strlen($c));"
+        "@q = (int32[])(uint64)0x0000000700000005; $w = @q; $l = 1; print(($w[$l], $w[$j]));",
+        "(99, 0) true (7, 0)",
+    ),
+    Rule(
         "cast.explicit",
         '$p = (int8 *)"abc"; $q = (int8 *)str(curtask->comm); $other = ("words", comm, str(curtask->comm));'
         'for ($i : 0..2) { $r = (int8 *)"loop"; $more = ("text", comm); $q = (int8 *)"new"; print(str($r)); }'
