@@ -197,6 +197,12 @@ def _hints(before: list[Lexeme], found: Lexeme, name: str) -> tuple[str, ...]:
     text = found.text[:1]
     if found.type == "COLON" and last == "IDENT" and _types(before, 2)[0] in ("SEMI", "RBRACE", "LBRACE"):
         return ("Is a '}' missing before this probe?",)
+    if found.type == "COLON" and last == "VARIABLE" and name == "';'":
+        return (f"A variable with a type is declared: let {before[-1].text}: type = …",)
+    if _types(before, 2) == ("RBRACE", "INCDEC"):
+        return ("Put a ';' between the block and what follows: it is read as one expression.",)
+    if name == "'{'" and last == "ATTACH" and before[-1].text == "typedef":
+        return ("A typedef cannot be written here: name the type itself, or #include a file that defines it.",)
     if found.type == "LBRACE" and last == "IDENT" and name == "';'":
         return ("Is a '}' missing before this probe?",)
     if found.type == "ASSIGN" and name in ("')'", "'/'", "'{'"):

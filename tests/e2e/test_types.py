@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.programs import Rule, rules
+from pytrace.grammar.diagnostics import CompileError
+from tests.e2e.programs import Rule, rules, run
 
 pytestmark = pytest.mark.root
 
@@ -381,3 +382,17 @@ KERNEL = [
 @rules([*INTEGERS, *STRINGS, *TUPLES, *AGGREGATES, *C_TYPES, *KERNEL])
 def test_type(rule: Rule) -> None:
     assert rule.run() == rule.shows
+
+
+@pytest.mark.tag("type.struct.errors", "err.name.type")
+def test_a_field_of_a_struct_of_which_only_the_name_is_known() -> None:
+    head = "struct known { struct nosuch *p; }; struct empty { };"
+    for field, message in (
+        ("p.x", 'Cannot resolve unknown type "struct nosuch"'),
+        ("y", "Struct/union of type 'struct known' does not contain a field named 'y'"),
+    ):
+        with pytest.raises(CompileError) as caught:
+            run(f"{head} begin {{ print(((struct known *)curtask).{field}); }}")
+        assert [d.message for d in caught.value.diagnostics] == [message]
+    with pytest.raises(CompileError, match="Struct/union of type 'struct empty'"):
+        run(f"{head} begin {{ print(((struct empty *)curtask).x); }}")
