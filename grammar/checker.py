@@ -33,6 +33,7 @@ from pytrace.grammar.types import (
     VOID,
     Aggregate,
     Array,
+    Bool,
     Buffer,
     EnumType,
     Int,
@@ -366,7 +367,7 @@ class Checker:
                 allowed = True
             case (String(size=size), String(size=room)):
                 allowed = room == 0 or room >= size
-            case (String() | Int() | Array(), Array()):
+            case (String() | Int() | EnumType() | Bool() | Array(), Array()):
                 return self._array_problem(value, to)
             case (Array(), Int()):
                 allowed = size_of(value) == size_of(to)
@@ -382,7 +383,7 @@ class Checker:
             return f"Cannot cast from '{value}' to '{to}'"
         if to.count == 0:
             return None if step and have % step == 0 else f"Cannot determine size of the array '{to}'"
-        if isinstance(value, Int):
+        if isinstance(value, (Int, EnumType)):
             return None if have <= size_of(to) <= 8 else f"Cannot cast from '{value}' to '{to}'"
         return None if have == size_of(to) else f"Cannot cast from '{value}' to '{to}'"
 

@@ -359,6 +359,12 @@ KERNEL = [
         "0 0 0 0x0",
     ),
     Rule(
+        "cast.array",
+        "$b = pid > 0; print((bool[1])$b); print((int8[1])$b); print((uint8[])$b == (uint8[])false); print((uint8[8])GREEN);",
+        "[true] [1] false [5,0,0,0,0,0,0,0]",
+        head=C_HEAD,
+    ),
+    Rule(
         "type.string.index type.array.index",
         '$s = "abc"; $i = 2; $j = 9; print(($s[$i], $s[$j])); @a = curtask->comm; $n = 0; $c = str(curtask->comm);'
         "for ($k : 0..20) { if ($c[$k] == 0) { break; } $n++; } print($n == strlen($c));"
