@@ -126,9 +126,11 @@ def _operator_operand(before: list[Lexeme], found: Lexeme, wanted: frozenset[str
 def _loop(before: list[Lexeme], found: Lexeme, wanted: frozenset[str]) -> Diagnostic | None:
     """The head of a `for` loop."""
     last = _types(before, 3)
+    form = "Loops are written as: for ($i : 0..10) { … } or for ($kv : @map) { … }"
     if last[-1:] == ("FOR",) or last[-1:] == ("FOR_OPEN",):
-        hint = "Loops are written as: for ($i : 0..10) { … } or for ($kv : @map) { … }"
-        return _error("err.syntax.for", "expected variable", found, (hint,))
+        return _error("err.syntax.for", "expected variable", found, (form,))
+    if last[-2:] in (("FOR", "VARIABLE"), ("FOR_OPEN", "VARIABLE")):
+        return _error("err.syntax.expected", "expected ':'", found, (form,))
     hint = "A bound is a single operand; put anything longer in parentheses."
     if last[1:] == ("VARIABLE", "COLON") and last[0] in ("FOR", "FOR_OPEN"):
         return _error("err.syntax.for", "expected map or range", found, (hint,))
