@@ -91,7 +91,7 @@ class Emitter:
             return self._convert_items(value, type)
         if self.is_reference(value.type) and not self.is_reference(type):
             return self.own(value)
-        return Value(type, value.raw)
+        return Value(type, value.raw, value.align)
 
     def own(self, value: Value) -> Value:
         """A copy in the program's memory of a value that is only referred to."""
