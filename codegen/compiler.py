@@ -11,6 +11,7 @@ from pytrace.codegen.debuginfo import DebugInfo
 from pytrace.codegen.frame import I64, PTR, Frame
 from pytrace.codegen.linking import has_linked
 from pytrace.codegen.maptable import MapTable
+from pytrace.codegen.stackdepth import too_deep
 from pytrace.codegen.statements import StatementGenerator
 from pytrace.codegen.wrapping import IS_RETURN, call_half, call_inner, enter, inner_function, leave
 from pytrace.grammar.data import dataclass
@@ -40,7 +41,18 @@ def compile_program(
     program: TypedProgram, source: Source, registry: Registry, context: Context, stages: bool = False
 ) -> Compiled:
     """Generate code for every probe and build the object; `stages` keeps the optimised IR and the assembly."""
-    builder = ObjectBuilder(program, source, registry, context)
+    most = context.config.on_stack_limit
+    made = _compile(program, source, registry, context, stages, most)
+    if most and too_deep(made.elf):
+        # what LLVM itself puts on the stack, to have registers free, is not known before
+        return _compile(program, source, registry, context, stages, 0)
+    return made
+
+
+def _compile(
+    program: TypedProgram, source: Source, registry: Registry, context: Context, stages: bool, on_stack: int
+) -> Compiled:
+    builder = ObjectBuilder(program, source, registry, context, on_stack)
     running = program.running
     sessions = pairs(running, context.host)
     guarded = any(t.type.guards(t) for typed in running for t in typed.targets)
@@ -63,8 +75,10 @@ def compile_program(
 class ObjectBuilder:
     """The object while its programs are made: the LLVM module, and what grows with it."""
 
-    def __init__(self, program: TypedProgram, source: Source, registry: Registry, context: Context) -> None:
-        self.program, self.registry, self.context = program, registry, context
+    def __init__(
+        self, program: TypedProgram, source: Source, registry: Registry, context: Context, on_stack: int
+    ) -> None:
+        self.program, self.registry, self.context, self.on_stack = program, registry, context, on_stack
         self.plan = PlanBuilder(context.config)
         self.module = ir.Module(name="pytrace")
         self.module.triple = objectfile.TRIPLE
@@ -113,8 +127,7 @@ class ObjectBuilder:
         return function
 
     def _frame(self, function: ir.Function, typed: TypedProbe, number: int) -> Frame:
-        most = self.context.config.on_stack_limit
-        frame = Frame(function, self.debug, self.maps, typed.probe.span, number, most)
+        frame = Frame(function, self.debug, self.maps, typed.probe.span, number, self.on_stack)
         frame.builder.store(function.args[0], frame.context_slot_)
         return frame
 

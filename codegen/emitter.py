@@ -87,11 +87,11 @@ class Emitter:
             return Value(type, self._extend(self._truncate(value, type), type))
         if isinstance(type, (String, Buffer)) and isinstance(value.type, (String, Buffer)):
             return self._resize(value, type)
-        if isinstance(type, (Tuple, Record)) and value.type != type:
+        if isinstance(type, (Tuple, Record)) and settled(value.type) != settled(type):
             return self._convert_items(value, type)
         if self.is_reference(value.type) and not self.is_reference(type):
             return self.own(value)
-        return Value(type, value.raw)
+        return Value(type, value.raw, value.align)
 
     def own(self, value: Value) -> Value:
         """A copy in the program's memory of a value that is only referred to."""

@@ -312,6 +312,8 @@ class ExpressionGenerator(ComparisonGenerator):
     def cast(self, node: Cast) -> Value:
         """`(type)operand`"""
         value, kind = self.value(node.operand), self.type_of(node)
+        if isinstance(kind, Pointer) and isinstance(value.type, String) and not isinstance(node.operand, Variable):
+            value = self.kept(value)  # the address may well be used after this statement
         if is_scalar(kind):
             return self.cast_scalar(value, kind)
         if isinstance(kind, Array):
@@ -325,6 +327,12 @@ class ExpressionGenerator(ComparisonGenerator):
             self.store(slot, 0, self.convert(value, UINT64))
             return self.at(slot, kind)
         return self.convert(value, kind)
+
+    def kept(self, value: Value) -> Value:
+        """A copy in memory that no later statement uses."""
+        slot = self.frame.lasting(size_of(value.type))
+        self.store(slot, 0, value)
+        return self.at(slot, value.type)
 
     def cast_scalar(self, value: Value, kind: Type) -> Value:
         """To an integer, bool, enumeration or pointer."""
@@ -412,19 +420,23 @@ class ExpressionGenerator(ComparisonGenerator):
         if isinstance(base.type, Array) and base.type.count:
             self.check_bounds(position, base.type.count, node)
             if space is Space.DIRECT:
-                position = self.clamp(position, base.type.count)
-                return self.fetch_direct(
-                    Value(base.type, self.frame.offset(base.raw, self.arith("*", position, self.integer(step)).raw)),
-                    0, element,
-                )  # fmt: skip
+                inside = self.clamp(position, base.type.count)
+                place = self.frame.offset(base.raw, self.arith("*", inside, self.integer(step)).raw)
+                found = self.fetch_direct(Value(base.type, place), 0, element)
+                return self.within(found, position, base.type.count) if is_scalar(element) else found
         distance = self.arith("*", position, self.integer(step))
         address = self.arith("+", Value(UINT64, base.raw), distance)
         return self.fetch(address, 0, element, space)
 
     def string_index(self, base: Value, node: Index) -> Value:
-        """A byte of a string in the program's memory."""
-        position = self.clamp(self.value(node.index), size_of(base.type))
-        return self.load(Slot(self.frame.offset(base.raw, position.raw), 1), 0, self.type_of(node))
+        """A byte of a string in the program's memory; what is behind its end is zero."""
+        position, size = self.value(node.index), size_of(base.type)
+        place = self.frame.offset(base.raw, self.clamp(position, size).raw)
+        return self.within(self.load(Slot(place, 1), 0, self.type_of(node)), position, size)
+
+    def within(self, found: Value, position: Value, count: int) -> Value:
+        """What was read at an index, or zero if the index was out of bounds."""
+        return self.select(self.compare("<", position, self.integer(count)), found, self.integer(0, found.type))
 
     def clamp(self, position: Value, count: int) -> Value:
         """An index that the verifier can see to be in bounds."""

@@ -44,6 +44,7 @@ class Frame:
         self.stack_used = 0
         self.scratch_used = 0
         self.scratch_peak = 0
+        self.kept = 0  # where in the scratch entry what outlives its statement ends
         self._live: list[tuple[int, Any]] = []  # objects on the stack: size and place
         self._free: dict[int, list[Any]] = {}  # places on the stack whose object is not needed any more, by size
         self._zero_key: Any = None
@@ -138,6 +139,26 @@ class Frame:
         self.fill_zero(place, room)
         return place
 
+    def lasting(self, size: int) -> Slot:
+        """Memory of which the address is kept: it serves no later statement."""
+        place = self._in_scratch(round_up(size, 8))
+        self.kept = self.scratch_used
+        return Slot(place, size)
+
+    def enter(self, outer: Frame) -> None:
+        """Take memory behind that of the function around this one, which uses the same scratch entry."""
+        self.stack_used, self.scratch_used, self.kept = outer.stack_used, outer.scratch_used, outer.kept
+
+    def rejoin(self, outer: Frame) -> None:
+        """The function around this one goes on."""
+        outer.scratch_peak, outer.kept = max(outer.scratch_peak, self.scratch_peak), self.kept
+
+    def has_room(self, size: int) -> bool:
+        """Whether an object may lie on the stack."""
+        room = max(8, round_up(size, 8))
+        fits = self.stack_used + room <= STACK_BUDGET or bool(self._free.get(room))
+        return room <= self.on_stack and fits
+
     def _on_stack(self, room: int) -> Any | None:
         """A place on the stack, or None if the object is too large or the stack too full."""
         if room > self.on_stack:
@@ -150,6 +171,18 @@ class Frame:
             place = self.alloca(ir.ArrayType(I64, room // 8))
         else:
             return None
+        self._live.append((room, place))
+        return place
+
+    def words(self, count: int) -> Any:
+        """Words on the stack, where alone pointers to the stack can be kept; free again after the statement."""
+        room = min((size for size, places in self._free.items() if places and size >= 8 * count), default=0)
+        if room:
+            place = self._free[room].pop()
+        else:
+            room = 8 * count
+            self.stack_used += room
+            place = self.alloca(ir.ArrayType(I64, count))
         self._live.append((room, place))
         return place
 
@@ -168,7 +201,7 @@ class Frame:
         """What gets memory inside gives it up at the end: the memory of one statement serves the next."""
         used, live = self.scratch_used, len(self._live)
         yield
-        self.scratch_used = used
+        self.scratch_used = max(used, self.kept)
         for room, place in self._live[live:]:
             self._free.setdefault(room, []).append(place)
         del self._live[live:]

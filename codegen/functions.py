@@ -5,11 +5,11 @@ from __future__ import annotations
 from llvmlite import ir
 
 from pytrace.codegen.frame import I64
-from pytrace.codegen.loops import LoopGenerator
+from pytrace.codegen.loops import FUNCTION_ENDS, RESULT, RETURNED, Area, LoopGenerator
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.emit import Slot, Value
 from pytrace.grammar.hints import Any
-from pytrace.grammar.nodes import Call, Expr
+from pytrace.grammar.nodes import Call, Expr, For
 from pytrace.grammar.promote import is_scalar
 from pytrace.grammar.types import NONE, VOID, Type, size_of
 from pytrace.grammar.typing import Signature
@@ -75,3 +75,44 @@ class FunctionGenerator(LoopGenerator):
             self.builder.store(self.convert(self.value(value), way.type).raw, way.word)
         self.builder.branch(way.after)
         self.frame.dead_end()
+
+    # ---- `return` in a loop of a function: the loop's body is a function of its own to the kernel
+
+    def result_place(self) -> Any:
+        """See LoopGenerator: in a function the place of its value."""
+        way = self.returns[-1] if self.returns else None
+        if way is None or way.type == NONE:
+            return super().result_place()
+        return way.word if way.slot is None else way.slot.raw
+
+    def loop_body(self, node: For, area: Area) -> None:
+        """See LoopGenerator: `return` tells the code around the loop what happened."""
+        if not self.returns:
+            super().loop_body(node, area)
+            return
+        outside, after = self.returns[-1], self.frame.block("returned")
+        place = area.pointer(RESULT)
+        slot = None if outside.slot is None else Slot(place, outside.slot.size)
+        self.returns.append(Way(outside.type, after, None if outside.word is None else place, slot))
+        super().loop_body(node, area)
+        self.returns.pop()
+        here = self.builder.block
+        self.builder.position_at_end(after)
+        area.put(RETURNED, ir.Constant(I64, FUNCTION_ENDS))
+        self.leave(1)
+        self.builder.position_at_end(here)
+
+    def carry_return(self, area: Area) -> None:
+        """See LoopGenerator."""
+        if self.returns:
+            self.when(self.compare("==", self.returned(area), self.integer(FUNCTION_ENDS)), self._go_back)
+        super().carry_return(area)
+
+    def _go_back(self) -> None:
+        self.builder.branch(self.returns[-1].after)
+        self.frame.dead_end()
+
+    def put_result(self, area: Area) -> None:
+        """See LoopGenerator: what ends the program in a function has no result."""
+        if not self.returns:
+            super().put_result(area)

@@ -22,6 +22,8 @@ from pytrace.grammar.promote import is_scalar
 from pytrace.grammar.types import INT32, INT64, UINT64, Aggregate, Int, Tuple, Type, offsets_of, size_of
 from pytrace.grammar.typing import Binding
 
+# what the shared area says after a `return` in a loop's body: end the program, or leave the function we are in
+PROGRAM_ENDS, FUNCTION_ENDS = 1, 2
 # words of the shared area; the places of variables follow
 CONTEXT, SCRATCH, RESULT, RETURNED, START, VARIABLES = range(6)
 WORD = 8
@@ -154,15 +156,14 @@ class LoopGenerator(ExpressionGenerator):
     ) -> None:
         """See Emit: the helper `loop` calls the body, whose shared area holds the addresses that it needs."""
         outer = self.frame
-        area = Area(outer, outer.alloca(ir.ArrayType(I64, VARIABLES + len(carried))), ())
-        outer.stack_used += WORD * (VARIABLES + len(carried))
+        area = Area(outer, outer.words(VARIABLES + len(carried)), ())
         area.put(CONTEXT, self.builder.load(outer.context_slot_, typ=PTR))
         area.put(SCRATCH, self.builder.load(outer.scratch_slot, typ=PTR))
         for word, item in enumerate(carried, VARIABLES):
             area.put(word, item.raw)
         function = self._callback_function((I64, PTR), ("index", "ctx"))
         inner = Frame(function, outer.debug, self.maps, outer.span, outer.number, outer.on_stack)
-        inner.stack_used, inner.scratch_used = outer.stack_used, outer.scratch_used
+        inner.enter(outer)
         self.frame = inner
         view = Area(inner, function.args[-1], ())
         self.open_area(view)
@@ -177,7 +178,7 @@ class LoopGenerator(ExpressionGenerator):
         self.builder.position_at_end(inner.exit)
         self.leave(1)
         inner.finish_callback()
-        outer.scratch_peak = max(outer.scratch_peak, inner.scratch_peak)
+        inner.rejoin(outer)
         self.frame = outer
         self.frame.call("loop", outer.i32(count), function, area.raw, ir.Constant(I64, 0))
 
@@ -186,12 +187,10 @@ class LoopGenerator(ExpressionGenerator):
     def make_area(self, node: For) -> Area:
         """The area of a loop, filled with what its body needs."""
         shared = tuple(dict.fromkeys(b for b in self.mentioned(node.body) if b in self.storages))
-        size = VARIABLES + len(shared)
-        area = Area(self.frame, self.frame.alloca(ir.ArrayType(I64, size)), shared)
-        self.frame.stack_used += WORD * size
+        area = Area(self.frame, self.frame.words(VARIABLES + len(shared)), shared)
         area.put(CONTEXT, self.builder.load(self.frame.context_slot_, typ=PTR))
         area.put(SCRATCH, self.builder.load(self.frame.scratch_slot, typ=PTR))
-        area.put(RESULT, self.frame.result)
+        area.put(RESULT, self.result_place())
         area.put(RETURNED, ir.Constant(I64, 0))
         for word, binding in enumerate(shared, VARIABLES):
             area.put(word, self.storages[binding])
@@ -208,8 +207,15 @@ class LoopGenerator(ExpressionGenerator):
 
     def carry_return(self, area: Area) -> None:
         """A `return` in the body ends the program as well."""
-        returned = Value(UINT64, area.number(RETURNED))
-        self.when(self.truth(returned), self.finish)
+        self.when(self.truth(self.returned(area)), self.finish)
+
+    def returned(self, area: Area) -> Value:
+        """Whether and how a loop's body returned."""
+        return Value(UINT64, area.number(RETURNED))
+
+    def result_place(self) -> Any:
+        """Where a `return` in a loop's body leaves its value."""
+        return self.frame.result
 
     # ---- the body
 
@@ -220,7 +226,7 @@ class LoopGenerator(ExpressionGenerator):
         function = self._callback_function(parameters, names)
         outer, storages, loops = self.frame, self.storages, self.loops
         inner = Frame(function, outer.debug, self.maps, node.span, outer.number, outer.on_stack)
-        inner.stack_used, inner.scratch_used = outer.stack_used, outer.scratch_used
+        inner.enter(outer)
         self.frame, self.storages, self.loops = inner, {}, []
         view = Area(inner, function.args[-1], area.variables)
         self.open_area(view)
@@ -228,13 +234,13 @@ class LoopGenerator(ExpressionGenerator):
         first(function.args, view)
         stop, again = inner.block("stop"), inner.block("again")
         self.loops.append((stop, again))
-        self.body(node.body)
+        self.loop_body(node, view)
         inner.goto(again)
         self.leave(0)
         self.builder.position_at_end(stop)
         self.leave(1)
         self.close(view)
-        outer.scratch_peak = max(outer.scratch_peak, inner.scratch_peak)
+        inner.rejoin(outer)
         self.frame, self.storages, self.loops = outer, storages, loops
         return function
 
@@ -260,11 +266,19 @@ class LoopGenerator(ExpressionGenerator):
         for word, binding in enumerate(area.variables, VARIABLES):
             self.storages[binding] = area.pointer(word)
 
+    def loop_body(self, node: For, area: Area) -> None:
+        """The statements of a loop's body."""
+        self.body(node.body)
+
     def close(self, area: Area) -> None:
         """`return` in the body stops the loop, and the program after it."""
         inner = area.frame
         self.builder.position_at_end(inner.exit)
-        area.put(RETURNED, ir.Constant(I64, 1))
-        self.builder.store(self.builder.load(inner.result, typ=I64), area.pointer(RESULT))
+        area.put(RETURNED, ir.Constant(I64, PROGRAM_ENDS))
+        self.put_result(area)
         self.leave(1)
         inner.finish_callback()
+
+    def put_result(self, area: Area) -> None:
+        """The program's result, which a `return` in the body gave."""
+        self.builder.store(self.builder.load(area.frame.result, typ=I64), area.pointer(RESULT))

@@ -103,10 +103,11 @@ class MapAccess(Emitter):
         if binding not in self.storages:
             kind = binding.type
             word = is_scalar(kind) or self.is_reference(kind) or kind == NONE
-            if binding.carried and getattr(kind, "space", Space.NONE) is not Space.DIRECT:
-                # The verifier follows what is on the stack through every round of a loop, which may not come
-                # to an end; of what is in scratch memory it knows nothing (so the context's address must not
-                # go there). All functions of a program find it at the same offset.
+            # The verifier follows what is on the stack through every round of a loop, which may not come to an
+            # end; of what is in scratch memory it knows nothing (so the context's address must not go there).
+            carried = binding.carried and getattr(kind, "space", Space.NONE) is not Space.DIRECT
+            if carried or not (word or self.frame.has_room(size_of(kind))):
+                # all functions of a program find it at the same offset
                 self.in_scratch[binding] = self.frame.scratch_used
                 return self.frame.scratch_memory(8 if word else size_of(kind))
             if word:

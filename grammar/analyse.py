@@ -6,7 +6,7 @@ import re
 
 from pytrace.grammar.check_statements import StatementChecker
 from pytrace.grammar.comptime import decide, refuse_open
-from pytrace.grammar.diagnostics import Diagnostics
+from pytrace.grammar.diagnostics import Diagnostics, Label
 from pytrace.grammar.expand import expand
 from pytrace.grammar.functions import check_function, declared_functions
 from pytrace.grammar.imports import resolve_imports
@@ -107,7 +107,11 @@ def declared_maps(program: Program, context: Context) -> dict[str, MapInfo]:
     maps: dict[str, MapInfo] = {}
     for item in program.items:
         if isinstance(item, MapDeclaration):
-            maps.setdefault(item.map.name, MapInfo(item.map.name, declaration=item, first=item.span))
+            info = maps.setdefault(item.map.name, MapInfo(item.map.name, declaration=item, first=item.span))
+            if info.declaration is not item and info.declaration is not None:
+                message = f"{info.label} is declared already: this declaration has no effect"
+                first = Label(info.declaration.span, "This is the first declaration.")
+                context.diagnostics.warning("warn.name.map-unused", message, item.span, (first,))
             if item.kind not in MAP_KINDS:
                 context.diagnostics.error(
                     "err.type.mapkind",

@@ -285,7 +285,8 @@ class CallChecker(OperatorChecker):
             if word in parameter.kinds:
                 return True
         if parameter.kinds == ("map",):
-            self.error("err.call.argtype", f"{feature.name}() expects a map argument", argument)
+            advice = ("Name the map without a key here.",) if isinstance(argument, MapElement) else ()
+            self.error("err.call.argtype", f"{feature.name}() expects a map argument", argument, hints=advice)
             return False
         kinds = [k for k in parameter.kinds if k not in ("map", "word")]
         good = not kinds or kind == NONE or any(of_kind(self.number(kind), k) for k in kinds)

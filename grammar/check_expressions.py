@@ -354,11 +354,17 @@ class ExpressionChecker(CallChecker):
         else:
             members = self.source.members(kind)
         found = next((m for m in members if m.name == node.name), None)
-        if found is None:
+        if found is None and kind.kind in ("struct", "union") and self.is_incomplete(kind):
+            self.error("err.name.type", f'Cannot resolve unknown type "{kind}"', node)
+        elif found is None:
             self._no_field(node, str(kind), [m.name for m in members])
         elif kind.kind == "args" and is_common(self.typed.target, found):
             self.error("err.type.common", f"Common tracepoint field '{node.name}' can not be read by a program", node)
         return found
+
+    def is_incomplete(self, kind: Struct) -> bool:
+        """Whether nothing but the name of a struct is known."""
+        return kind.size == 0 and self.source.find_type(kind.name, kind.kind, self.typed.target.path) is None
 
     def _no_field(self, node: Field, owner: str, names: object) -> Type:
         candidates = [n for n in cast("list[str]", names) if n]
@@ -398,6 +404,10 @@ class ExpressionChecker(CallChecker):
         literal = self.constant(node.index)
         if isinstance(kind, Tuple) and isinstance(literal, int):
             return self.infer_tuple_item(node, node.operand, literal)
+        if isinstance(kind, (Tuple, Record)):
+            named = isinstance(kind, Record)
+            message = "A record's members have names, no index" if named else "A tuple's index must be a literal"
+            return self.set(node, self.error("err.type.tuple-index", f"{message}: {kind}", node))
         if index != NONE and not isinstance(index, (Int, EnumType)):
             self.error(
                 "err.type.index",
@@ -489,7 +499,8 @@ class ExpressionChecker(CallChecker):
         """The type of the operand of sizeof and the like; an operand is never executed."""
         if isinstance(operand, TypeName):
             feature = self.registry.functions.get(operand.name)
-            if not operand.kind and not operand.suffixes and feature is not None and feature.bare:
+            is_word = not operand.kind and not operand.suffixes
+            if is_word and (feature.bare if feature is not None else self.word_type(operand.name) is None):
                 return self.infer(Identifier(operand.span, operand.name))
             return self.resolve(operand)
         if isinstance(operand, TypeOf):

@@ -206,8 +206,6 @@ class StatementChecker(ExpressionChecker):
 
     def check_result(self, node: Return, value: Expr | None, signature: Signature) -> None:
         """What a function returns must be of the type it declares."""
-        if self.loops:
-            self.error("err.flow.jump", "'return' statement is not allowed in a for-loop of a function", node)
         kind = VOID if value is None else self.operand(value)
         if isinstance(kind, String) and isinstance(signature.result, String):
             signature.result = promote(signature.result, kind) or signature.result

@@ -33,6 +33,7 @@ from pytrace.grammar.types import (
     VOID,
     Aggregate,
     Array,
+    Bool,
     Buffer,
     EnumType,
     Int,
@@ -47,6 +48,8 @@ from pytrace.grammar.types import (
 )
 from pytrace.grammar.typing import Binding, MapInfo, ProgramTypes, Signature, TypedProbe
 
+# the words of the language for types that are nothing but themselves
+PLAIN_TYPES: dict[str, Type] = {**INTEGERS, "bool": BOOL, "void": VOID, "string": String(0), "buffer": Buffer(0)}
 # names of the integer types that C code uses for the kernel's, should BTF not have them
 C_INTEGERS = {
     "char": Int(1, True), "short": Int(2, True), "int": Int(4, True), "long": Int(8, True), "unsigned": Int(4, False),
@@ -288,21 +291,9 @@ class Checker:
                 self.error(code, f'Cannot resolve unknown type "{node.kind} {node.name}"', node, hints=self._near(node))
                 return NONE
             return found
-        plain: dict[str, Type] = {
-            **INTEGERS, "bool": BOOL, "void": VOID, "string": String(0), "buffer": Buffer(0),
-        }  # fmt: skip
-        if node.name in plain:
-            return plain[node.name]
-        if node.name in self.registry.kinds:
-            return self.registry.kinds[node.name].type_named()
-        aggregate = self._aggregate_named(node.name)
-        if aggregate is not None:
-            return aggregate
-        if node.name in C_INTEGERS:
-            return C_INTEGERS[node.name]
-        found = self.source.find_type(node.name, "", self.typed.target.path)
+        found = self.word_type(node.name)
         if found is None:
-            words = [*plain, *self.registry.kinds, *C_INTEGERS]
+            words = [*PLAIN_TYPES, *self.registry.kinds, *C_INTEGERS]
             self.error(
                 "err.name.type",
                 f'Cannot resolve unknown type "{node.name}"',
@@ -311,6 +302,18 @@ class Checker:
             )
             return NONE
         return found
+
+    def word_type(self, name: str) -> Type | None:
+        """The type that a single word names."""
+        if name in PLAIN_TYPES:
+            return PLAIN_TYPES[name]
+        if name in self.registry.kinds:
+            return self.registry.kinds[name].type_named()
+        return (
+            self._aggregate_named(name)
+            or C_INTEGERS.get(name)
+            or self.source.find_type(name, "", self.typed.target.path)
+        )
 
     def btf_hint(self) -> tuple[str, ...]:
         """What may be the reason that the kernel's types are not known."""
@@ -364,7 +367,7 @@ class Checker:
                 allowed = True
             case (String(size=size), String(size=room)):
                 allowed = room == 0 or room >= size
-            case (String() | Int() | Array(), Array()):
+            case (String() | Int() | EnumType() | Bool() | Array(), Array()):
                 return self._array_problem(value, to)
             case (Array(), Int()):
                 allowed = size_of(value) == size_of(to)
@@ -380,7 +383,7 @@ class Checker:
             return f"Cannot cast from '{value}' to '{to}'"
         if to.count == 0:
             return None if step and have % step == 0 else f"Cannot determine size of the array '{to}'"
-        if isinstance(value, Int):
+        if isinstance(value, (Int, EnumType)):
             return None if have <= size_of(to) <= 8 else f"Cannot cast from '{value}' to '{to}'"
         return None if have == size_of(to) else f"Cannot cast from '{value}' to '{to}'"
 

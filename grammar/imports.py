@@ -187,7 +187,7 @@ class Importer:
         return Unit(linked=[ImportedUnit(unit, shown, span)])
 
     def _script(self, found: Imported, shown: str, span: Span) -> Unit:
-        """The parts of another script, and behind its own probes those of what it imports itself."""
+        """The parts of another script, those of what it imports itself first."""
         from pytrace.grammar.parser import parse  # not loaded when a compiled program is run again
 
         source = Source(shown, decode_text(found.data or b""))
@@ -197,7 +197,7 @@ class Importer:
             hints = ("Set it in the script that is run.",)
             self._error("A config block is not allowed in an imported file", program.config.span, labels, hints)
         nested = self.imported_by(program)
-        return Unit([*nested.c_texts, *program.c_texts], [*program.items, *nested.items], nested.linked)
+        return Unit([*nested.c_texts, *program.c_texts], [*nested.items, *program.items], nested.linked)
 
 
 def is_library(path: str) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 from pytrace.grammar.data import dataclass, field, fields, replace
 from pytrace.grammar.diagnostics import Diagnostics, Label
+from pytrace.grammar.hints import cast
 from pytrace.grammar.nodes import (
     Block,
     Call,
@@ -22,8 +23,11 @@ from pytrace.grammar.nodes import (
     Macro,
     Map,
     Node,
+    OffsetOf,
     Program,
     Return,
+    SizeOf,
+    TypeInfo,
     TypeName,
     TypeOf,
     Variable,
@@ -232,8 +236,23 @@ def _instance(node: Node, expansion: Expansion) -> Node | None:
             if not isinstance(given, TypeOf):
                 return None
             return TypeOf(given.span, given.operand, (*given.suffixes, *suffixes))
+        case SizeOf(operand=TypeName() as word) | TypeInfo(operand=TypeName() as word):
+            return _measured(node, word, expansion)
+        case OffsetOf(operand=TypeName() as word) | TypeOf(operand=TypeName() as word):
+            return _measured(node, word, expansion)
         case _:
             return None
+
+
+def _measured(node: SizeOf | OffsetOf | TypeInfo | TypeOf, word: TypeName, expansion: Expansion) -> Node | None:
+    """`sizeof(x)` and the like, where `x` is an argument that is an expression."""
+    given = expansion.arguments.get((Identifier, word.name))
+    if given is None or isinstance(given, TypeOf) or word.kind or word.suffixes:
+        return None
+    if isinstance(given, Block) and not given.statements and isinstance(given.value, (Variable, Map)):
+        given = given.value  # nothing can assign to it here
+    operand = cast("Expr", _transform(given, lambda part: None, fresh=True))
+    return replace(node, span=replace(node.span, via=expansion.call), operand=operand)
 
 
 def _transform(node: Node, change: Callable[[Node], Node | None], via: Span | None = None, fresh: bool = False) -> Node:

@@ -126,9 +126,11 @@ def _operator_operand(before: list[Lexeme], found: Lexeme, wanted: frozenset[str
 def _loop(before: list[Lexeme], found: Lexeme, wanted: frozenset[str]) -> Diagnostic | None:
     """The head of a `for` loop."""
     last = _types(before, 3)
+    form = "Loops are written as: for ($i : 0..10) { … } or for ($kv : @map) { … }"
     if last[-1:] == ("FOR",) or last[-1:] == ("FOR_OPEN",):
-        hint = "Loops are written as: for ($i : 0..10) { … } or for ($kv : @map) { … }"
-        return _error("err.syntax.for", "expected variable", found, (hint,))
+        return _error("err.syntax.for", "expected variable", found, (form,))
+    if last[-2:] in (("FOR", "VARIABLE"), ("FOR_OPEN", "VARIABLE")):
+        return _error("err.syntax.expected", "expected ':'", found, (form,))
     hint = "A bound is a single operand; put anything longer in parentheses."
     if last[1:] == ("VARIABLE", "COLON") and last[0] in ("FOR", "FOR_OPEN"):
         return _error("err.syntax.for", "expected map or range", found, (hint,))
@@ -197,6 +199,12 @@ def _hints(before: list[Lexeme], found: Lexeme, name: str) -> tuple[str, ...]:
     text = found.text[:1]
     if found.type == "COLON" and last == "IDENT" and _types(before, 2)[0] in ("SEMI", "RBRACE", "LBRACE"):
         return ("Is a '}' missing before this probe?",)
+    if found.type == "COLON" and last == "VARIABLE" and name == "';'":
+        return (f"A variable with a type is declared: let {before[-1].text}: type = …",)
+    if _types(before, 2) == ("RBRACE", "INCDEC"):
+        return ("Put a ';' between the block and what follows: it is read as one expression.",)
+    if name == "'{'" and last == "ATTACH" and before[-1].text == "typedef":
+        return ("A typedef cannot be written here: name the type itself, or #include a file that defines it.",)
     if found.type == "LBRACE" and last == "IDENT" and name == "';'":
         return ("Is a '}' missing before this probe?",)
     if found.type == "ASSIGN" and name in ("')'", "'/'", "'{'"):

@@ -40,6 +40,8 @@ def promote(a: Type, b: Type) -> Type | None:
             return other
         case Int(), Int():
             return _promote_integers(a, b)
+        case EnumType() | Int(), EnumType() | Int():
+            return _promote_enums(a, b)
         case String(), String():
             return String(max(a.size, b.size))
         case Buffer(), Buffer():
@@ -84,6 +86,21 @@ def _promote_integers(a: Int, b: Int) -> Int:
     if signed.size > unsigned.size:
         return Int(signed.size, True, False, space, clock)
     return Int(min(8, 2 * unsigned.size), True, False, space, clock)
+
+
+def _promote_enums(a: EnumType | Int, b: EnumType | Int) -> Type:
+    """An enumeration is an integer with names, which it keeps beside values of its own kind and literals."""
+    size = max(a.size, b.size)
+    for one, other in ((a, b), (b, a)):
+        if isinstance(one, EnumType) and _same_enum(one, other):
+            return replace(one, size=size)
+    return _promote_integers(*(t if isinstance(t, Int) else Int(t.size, t.signed) for t in (a, b)))
+
+
+def _same_enum(one: EnumType, other: EnumType | Int) -> bool:
+    if isinstance(other, Int):
+        return other.flexible
+    return (one.name, one.signed, one.origin) == (other.name, other.signed, other.origin)
 
 
 def _promote_items(a: tuple[Type, ...], b: tuple[Type, ...]) -> tuple[Type, ...] | None:

@@ -19,6 +19,10 @@ _NOISE = re.compile(
 )
 _REMEDIES = (
     (re.compile(r"infinite loop|back-edge"), "Give the loop a bound that can be seen, e.g. `for ($i : 0..100) { … }`."),
+    (
+        re.compile(r"sequence of \d+ jumps is too complex"),
+        "A while loop is followed round by round; `for ($i : 0..10000) { … }` is not, however many rounds it has.",
+    ),
     (re.compile(r"too large|too many|BPF program is too|complexity"), "Do less in one probe: fewer or shorter loops."),
     (
         re.compile(r"func \S+#195\b|map_lookup_percpu_elem"),

@@ -38,3 +38,8 @@ def test_another_helper_has_another_hint() -> None:
     found = refused("8: (85) call unknown#36\nunknown func bpf_probe_write_user#36\nprocessed 9 insns")
     assert "percpu" not in found.hints[0]
     assert found.hints[0] == "This kernel does not allow that here."
+
+
+def test_a_while_loop_of_many_rounds() -> None:
+    found = refused("9: (25) if r1 > 0x270f goto pc+3\nThe sequence of 8193 jumps is too complex.\nprocessed 9 insns")
+    assert "for ($i : 0..10000)" in found.hints[0]

@@ -279,6 +279,11 @@ def test_getopt_refuses() -> None:
         "program command line option --v expects a boolean (e.g. 'true') (value: foo)",
         "program command line option --m invalid integer (value: zz)",
     ]
+    # the default's type holds for the value too
+    assert refused(OPTIONS, named=("--n=-5", "--m=18446744073709551615")) == [
+        "program command line option --n invalid integer (value: -5)",
+        "program command line option --m invalid integer (value: 18446744073709551615)",
+    ]
     assert refused('begin { print(getopt("n", 1)); print(getopt("n", 2)); }') == [
         "Command line option 'n' needs to have the same default value in all places it is used. "
         "Previous default value: 1"

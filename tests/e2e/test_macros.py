@@ -54,6 +54,21 @@ def test_parameters_of_each_kind() -> None:
 
 
 @pytest.mark.root
+@tag("macro.typeparam", "type.sizeof", "type.offsetof", "type.typeinfo", "comptime.if")
+def test_the_type_of_an_argument_that_is_an_expression() -> None:
+    macros = (
+        "config = { unstable_typeinfo = enable } macro wide(x) { if comptime (sizeof(x) == 8) { 1 } else { 0 } }"
+        'macro show(x) { if comptime (typeinfo(x).base_type == "string") { strlen(x) } else { x } }'
+        "macro at(x) { offsetof(x, comm) } macro same(x) { let $y: typeof(x) = x; $y }"
+    )
+    body = (
+        '$v = (uint64)3; print((wide((uint64)1), wide((int8)1), wide("abc"), wide($v), wide(typeof(uint64))));'
+        "print((show(comm) == strlen(comm), show(5), same(pid) == pid, at(*curtask) == offsetof(*curtask, comm)));"
+    )
+    assert shown(macros, body) == ["(1, 0, 0, 1, 1)", "(true, 5, true, true)"]
+
+
+@pytest.mark.root
 @tag("macro.def")
 def test_an_expression_is_evaluated_at_every_use() -> None:
     assert shown("macro thrice(x) { x; x; x }", "$i = 0; $v = thrice($i++); print(($i, $v));") == ["(3, 2)"]

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pytrace.compilation import compile_text
+from pytrace.options import Options
 from tests.e2e.programs import Rule, begin, rules, run
 from tests.e2e.userland import build
 
@@ -118,3 +120,14 @@ def test_short_and_long_stacks_are_one_map(tmp_path: Path) -> None:
     assert list(ran.maps["@n"].values()) == [2] * 40
     assert ran.maps["@most"] == 40
     assert len(ran.maps["@len"]) == 40
+
+
+@pytest.mark.tag("map.multikey", "type.tuple.layout")
+def test_a_key_of_several_parts_is_made_once() -> None:
+    """Its bytes are copied where they are needed, not again for the map, and by words where they are aligned."""
+    for body, most in (
+        ("@[1, comm] = pid;", 16),  # of comm, which lies behind one byte
+        ("$k = (comm, comm); @[$k] = $k;", 0),
+    ):
+        text = compile_text(f"begin {{ {body} }}", options=Options(stages=frozenset({"codegen"}))).stages["codegen"]
+        assert text.count(" = load i8,") <= most

@@ -29,6 +29,14 @@ fn up($task: struct task_struct *): struct task_struct * { return $task->real_pa
 fn not($b: bool): bool { return !$b; }
 fn checked($x: int64): int64 { if comptime (sizeof($x) == 8) { return $x; } else { return nothing; } }
 fn leave(): void { print("leaving"); exit(); }
+fn name_them(): void { @names["two"] = 2; @names["the third"] = 3; }
+fn name_of($v: int64): string { for ($kv : @names) { if ($kv.1 == $v) { return $kv.0; } } return "none"; }
+fn factor($n: int64): int64 { for ($i : 2..10) { for ($j : 2..10) { if ($i * $j == $n) { return $i * 100 + $j; } } } return -1; }
+fn until($n: int64): void { for ($i : 0..3) { if ($i == $n) { return; } print($i); } print("all"); }
+fn task($n: int64): struct task_struct * { for ($i : 0..3) { if ($i == $n) { return curtask; } } return up(curtask); }
+fn twice($n: int64): int64 { for ($i : 0..3) { if (name_of($n) == "two") { return factor(6) + $i; } } return 0; }
+fn leave_in($n: int64): int64 { for ($i : 0..3) { if ($n == 2) { exit(); } if ($i == 1) { return $i; } } return 7; }
+fn pairs(): typeof((1, "abc")) { for ($i : 0..3) { return ($i + 5, "x"); } return (1, "abc"); }
 """
 
 
@@ -55,6 +63,11 @@ def shown(body: str) -> list[str]:
         ("for ($i : 0..3) { print((nested($i), size_word((uint64)$i * 2))); }",
          "(0, quite small)\n(3, quite small)\n(5, big)"),
         ("leave(); print(1);", "leaving"),
+        ('name_them(); print((name_of(2), name_of(3), name_of(4))); print((twice(2), twice(1)));',
+         "(two, the third, none)\n(203, 0)"),
+        ("print((factor(42), factor(101))); until(1); until(5);", "(607, -1)\n0\n0\n1\n2\nall"),
+        ("print((task(2) == curtask, task(7) == up(curtask))); print(pairs());", "(true, true)\n(5, x)"),
+        ('for ($q : 0..4) { print(leave_in($q)); } print("never");', "1\n1"),
         ("$x = add(1, 1); while ($x < 5) { $x = add($x, 1); } print($x);", "5"),
     ],
 )  # fmt: skip
@@ -177,8 +190,10 @@ MISTAKES = [
        "return", "fn.rules"),
     fn("err.type.return", "fn f(): int8 { return 300; }", "Function 'f' is of type 'int8', cannot return 'int16'",
        "return 300", "fn.rules"),
-    fn("err.flow.jump", "fn f(): int64 { for ($i : 0..3) { return 1; } return 0; }",
-       "'return' statement is not allowed in a for-loop of a function", "return 1", "fn.rules"),
+    fn("err.type.return", "fn f(): int64 { for ($i : 0..3) { return 1; } }", NOT_ALL,
+       "fn f(): int64 { for ($i : 0..3) { return 1; } }", "fn.rules"),
+    fn("err.type.return", "fn f(): int8 { for ($i : 0..3) { return 300; } return 1; }",
+       "Function 'f' is of type 'int8', cannot return 'int16'", "return 300", "fn.rules"),
     fn("err.call.nargs", ONE, "f() requires one argument (2 provided)", "f(1, 2)", "fn.call", body="f(1, 2);",
        notes=((ONE, "This is the function."),)),
     fn("err.call.argtype", ONE, "f() expects 'int64' for $a, 'string[2]' provided", '"x"', "fn.call", body='f("x");',

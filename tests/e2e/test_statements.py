@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.programs import Rule, rules, run
+from tests.e2e.programs import Rule, begin, rules, run
 
 pytestmark = pytest.mark.root
 
@@ -247,6 +247,22 @@ PARAMETERS = [
 @rules([*ASSIGNMENTS, *CONDITIONS, *LOOPS, *SCOPES, *PARAMETERS])
 def test_statement(rule: Rule) -> None:
     assert rule.run() == rule.shows
+
+
+@pytest.mark.tag("stmt.for.range", "stmt.for.common", "rt.limit.stack")
+def test_many_loops_in_one_block() -> None:
+    loops = 'for ($i : 0..3) { $x += $i; $y += $x; if ($z == "abc") { $y++; } } ' * 30
+    assert begin(f'$x = 0; $y = 1; $z = "abc"; {loops} print(($x, $y));') == "(90, 4126)"
+
+
+@pytest.mark.tag("rt.limit.stack", "map.scratch")
+def test_more_values_than_the_stack_holds() -> None:
+    """What does not fit moves to scratch memory, also what LLVM needs to have registers free."""
+    text = '$a = "a"; $b = "b"; $c = "c"; $d = comm; $e = comm; $f = comm; $g = comm; $h = comm; $i = (1, comm, 2);'
+    text += "$j = (comm, comm); $k = (comm, comm, comm, comm); $l = str(curtask.comm); $m = ($k, $k, $k);"
+    text += "$n = 1; $o = 2; $p = 3; for ($z : 0..2) { $n += $z; $o += $z; $p += $o;"
+    text += "@x[$a, $b, $c, $d, $e, $f, $g, $h] = $m; $i = ($n, comm, $p); $d = $h; }"
+    assert begin(f"{text} print(($n, $o, $p, len(@x), $i.0)); clear(@x);") == "(2, 3, 8, 1, 2)"
 
 
 @pytest.mark.tag("prog.predicate")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.programs import Rule, rules
+from pytrace.grammar.diagnostics import CompileError
+from tests.e2e.programs import Rule, rules, run
 
 pytestmark = pytest.mark.root
 
@@ -236,6 +237,21 @@ C_TYPES = [
         head=C_HEAD,
     ),
     Rule(
+        "infer.promote type.enum",
+        "$n = 10; $p = (struct of_enum *)&$n; $a = GREEN; $a = $p->c; print($a); $b = 5; $b = BLUE; print($b);"
+        "$c = (int32)-1; $c = BLUE; print(($c, sizeof($c))); $d = $n > 5 ? $p->c : RED; print($d); $e = RED; $e = TOP; print($e);",
+        "BIG BLUE (6, 8) BIG 3",
+        head=C_HEAD.replace("BLUE }", "BLUE, BIG = 10 }; enum top { TOP = 3 }; struct of_enum { enum color c; }"),
+    ),
+    Rule(
+        "infer.promote infer.map.key type.enum",
+        '@m[BLUE, "a"] = GREEN; @m[(int32)5, "b"] = 7; $k = (int32)6; print(@m[$k, "a"]); @n[GREEN] = 1; @n[300] = 2;'
+        "print(@n[5]); for ($kv : @n) { if ($kv.1 == 1) { print($kv.0); } }",
+        "GREEN 1 GREEN",
+        head=C_HEAD,
+    ),
+    Rule("type.typeof.bareword", "print((sizeof(GREEN), sizeof((GREEN)), sizeof(pid)));", "(8, 8, 4)", head=C_HEAD),
+    Rule(
         "type.sizeof type.offsetof lex.cdef",
         "print((sizeof(struct inner), offsetof(struct outer, in.c), offsetof(struct outer, s2), sizeof(struct outer)));",
         "(8, 8, 34, 96)",
@@ -342,6 +358,26 @@ KERNEL = [
         "print($t->mm->pgd);",
         "0 0 0 0x0",
     ),
+    Rule(
+        "cast.array",
+        "$b = pid > 0; print((bool[1])$b); print((int8[1])$b); print((uint8[])$b == (uint8[])false); print((uint8[8])GREEN);",
+        "[true] [1] false [5,0,0,0,0,0,0,0]",
+        head=C_HEAD,
+    ),
+    Rule(
+        "type.string.index type.array.index",
+        '$s = "abc"; $i = 2; $j = 9; print(($s[$i], $s[$j])); @a = curtask->comm; $n = 0; $c = str(curtask->comm);'
+        "for ($k : 0..20) { if ($c[$k] == 0) { break; } $n++; } print($n == strlen($c));"
+        "@q = (int32[])(uint64)0x0000000700000005; $w = @q; $l = 1; print(($w[$l], $w[$j]));",
+        "(99, 0) true (7, 0)",
+    ),
+    Rule(
+        "cast.explicit",
+        '$p = (int8 *)"abc"; $q = (int8 *)str(curtask->comm); $other = ("words", comm, str(curtask->comm));'
+        'for ($i : 0..2) { $r = (int8 *)"loop"; $more = ("text", comm); $q = (int8 *)"new"; print(str($r)); }'
+        '$last = ("words", comm, str(curtask->comm)); print(($p[1], str($p), str($q)));',
+        "loop loop (98, abc, new)",
+    ),
     Rule("expr.addrof", '$x = 5; $p = &$x; print(*$p); $s = "text"; print(str(&$s));', "5 text"),
     Rule(
         "type.typeof", "$x = (int16)5; let $y: typeof($x) = 300; print((sizeof($y), (typeof($x))70000));", "(2, 4464)"
@@ -352,3 +388,17 @@ KERNEL = [
 @rules([*INTEGERS, *STRINGS, *TUPLES, *AGGREGATES, *C_TYPES, *KERNEL])
 def test_type(rule: Rule) -> None:
     assert rule.run() == rule.shows
+
+
+@pytest.mark.tag("type.struct.errors", "err.name.type")
+def test_a_field_of_a_struct_of_which_only_the_name_is_known() -> None:
+    head = "struct known { struct nosuch *p; }; struct empty { };"
+    for field, message in (
+        ("p.x", 'Cannot resolve unknown type "struct nosuch"'),
+        ("y", "Struct/union of type 'struct known' does not contain a field named 'y'"),
+    ):
+        with pytest.raises(CompileError) as caught:
+            run(f"{head} begin {{ print(((struct known *)curtask).{field}); }}")
+        assert [d.message for d in caught.value.diagnostics] == [message]
+    with pytest.raises(CompileError, match="Struct/union of type 'struct empty'"):
+        run(f"{head} begin {{ print(((struct empty *)curtask).x); }}")

@@ -99,6 +99,32 @@ ERRORS = [
         tags="type.struct.errors",
     ),
     Said(
+        "err.call.argtype",
+        "@a[1] = 1; @a[2] = 2; delete(@a[1], @a[2]);",
+        "delete() expects a map argument",
+        "@a[1]",
+        hint="Name the map without a key",
+        tags="map.delete.old",
+    ),
+    Said(
+        "err.type.tuple-index",
+        "$t = (1, 2); $i = 1; print($t[$i]);",
+        "A tuple's index must be a literal: (int8,int8)",
+        "$t[$i]",
+        tags="type.tuple.access",
+    ),
+    Said(
+        "err.type.tuple-index",
+        "$r = (a=1); print($r[0]);",
+        "A record's members have names, no index: record { .a = int8 }",
+        "$r[0]",
+        tags="type.record.literal",
+    ),
+    Said(
+        "err.name.ident", "print(sizeof(nosuch));", "Unknown identifier: 'nosuch'", "nosuch", tags="type.typeof.bareword"
+    ),
+    Said("err.name.type", "print((nosuch)5);", 'Cannot resolve unknown type "nosuch"', "nosuch"),
+    Said(
         "err.name.type", "print(sizeof(struct nosuch));", 'Cannot resolve unknown type "struct nosuch"', "struct nosuch"
     ),
     Said(
@@ -199,6 +225,14 @@ WARNINGS = [
     ),
     Said(
         "warn.name.unassigned", "let $x;", "Variable $x was never assigned to.", "$x", tags="scope.warnings diag.texts"
+    ),
+    Said(
+        "warn.name.map-unused",
+        "let @a = hash(5); let @a = lruhash(6); begin { @a[1] = 1; }",
+        "@a is declared already: this declaration has no effect",
+        "let @a = lruhash(6);",
+        notes=(("let @a = hash(5);", "This is the first declaration."),),
+        tags="map.decl",
     ),
     Said(
         "warn.name.map-unused",

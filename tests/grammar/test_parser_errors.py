@@ -90,6 +90,21 @@ def test_no_character_literals() -> None:
     assert "character" in problem("begin { $x = 'x'; }").hints[0]
 
 
+@tag("err.syntax.expected")
+@pytest.mark.parametrize(
+    ("text", "message", "advice"),
+    [
+        ("begin { $x«:» int8 = 5; }", "expected ';'", "let $x: type = …"),
+        ("begin { if (pid) { f(); } ++«$y»; }", "expected ';'", "Put a ';' between"),
+        ("begin { for ($i «=» 0; $i < 5; $i++) { } }", "expected ':'", "for ($i : 0..10) { … }"),
+        ("typedef «int» foo; begin { }", "expected '{'", "A typedef cannot be written here"),
+    ],
+)
+def test_what_to_do(text: str, message: str, advice: str) -> None:
+    check(text, "err.syntax.expected", message)
+    assert advice in problem(text.replace("«", "").replace("»", "")).hints[0]
+
+
 @tag("lex.comment")
 def test_hash_is_no_comment() -> None:
     check("begin { «#» comment\n }", "err.syntax.expr", "expected expression")

@@ -74,7 +74,7 @@ def test_the_order_of_probes(write: Callable[..., Path]) -> None:
     (folder / "deep").mkdir()
     (folder / "deep" / "c.bt").write_text('import "d.bt"; import "../main.bt"; interval:ms:3 { }')
     (folder / "deep" / "d.bt").write_text("interval:ms:5 { }")
-    order = ["interval:ms:1", "interval:ms:3", "interval:ms:5", "interval:ms:2", "interval:ms:4"]
+    order = ["interval:ms:5", "interval:ms:3", "interval:ms:1", "interval:ms:2", "interval:ms:4"]
     assert compiled(folder, (folder / "main.bt").read_text()) == order
 
 

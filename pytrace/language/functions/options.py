@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pytrace.grammar.diagnostics import CompileError, Diagnostic, Diagnostics, Severity
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.literals import LiteralError, parse_integer
+from pytrace.grammar.promote import fits
 from pytrace.grammar.source import encode_text
 from pytrace.grammar.spec import CallSite, Constant, Context, Function, Param, feature
 from pytrace.grammar.types import BOOL, INT64, UINT64, String, Type, round_up
@@ -88,6 +89,7 @@ def option_value(named: Sequence[str], name: str, default: Constant, diagnostics
     if not values:
         return default
     text, problem = values[-1], ""
+    hints: tuple[str, ...] = ()
     match default:
         case bytes():
             return encode_text(text)
@@ -97,11 +99,15 @@ def option_value(named: Sequence[str], name: str, default: Constant, diagnostics
             problem = f"expects a boolean (e.g. 'true') (value: {text})"
         case int():
             try:
-                return parse_integer(text, external=True)
+                value = parse_integer(text, external=True)
+                if fits(value, INT64 if default < 0 else UINT64):
+                    return value
+                problem = f"invalid integer (value: {text})"
+                hints = (f"It is of type {INT64 if default < 0 else UINT64}, after its default {default}.",)
             except LiteralError:
                 kind = "expects an integer" if text == "true" else "invalid integer"
                 problem = f"{kind} (value: {text})"
-    diagnostics.error("err.param.named", f"program command line option --{name} {problem}", None)
+    diagnostics.error("err.param.named", f"program command line option --{name} {problem}", None, hints=hints)
     return default
 
 
