@@ -413,6 +413,7 @@ class ProbeType(Feature):
     filtered: ClassVar[bool] = False  # -p is a check at the start of the program
     context_type: ClassVar[str] = ""  # struct that `ctx` points to
     groupable: ClassVar[bool] = False  # one program may serve many attach points
+    repeats: ClassVar[bool] = True  # the kernel attaches one program twice at one place
     alone: ClassVar[bool] = False  # no other attached probe may be in the script
     same_arguments: ClassVar[bool] = False  # `args` is the same at every attach point
     lacks: ClassVar[Mapping[str, str]] = {}  # what cannot be told here (`Function.needs`) -> why
@@ -420,8 +421,7 @@ class ProbeType(Feature):
     family: ClassVar[str] = ""  # what `probetype` says, if not the name
     modes: ClassVar[tuple[str, ...]] = ("",)  # of a run, in which these have code; "" is tracing
     always: ClassVar[bool] = False  # no --probe-filter leaves them out
-    # whose attach points a wildcard in the type's place finds: "kernel", "user" (with a file or -p only) or nobody's
-    wild: ClassVar[str] = ""
+    wild: ClassVar[str] = ""  # what wildcard types find it: "kernel", "user" (with a file or -p only) or none
 
     def targets(self, point: AttachPoint, span: Span, context: Context) -> list[Target]:
         """Check an attach point and expand it; errors go to `context.diagnostics`."""
