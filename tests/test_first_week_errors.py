@@ -281,3 +281,19 @@ def test_not_being_root(arguments: list[str]) -> None:
     )  # fmt: skip
     assert done.stderr == "ERROR: Missing CAP_BPF capability, please run pytrace as the root user.\n"
     assert (done.stdout, done.returncode) == ("", 1)
+
+
+@pytest.mark.root
+@tag("cli.c-child")
+def test_a_command_that_is_meant_for_a_shell() -> None:
+    def run(*arguments: str) -> tuple[list[str], str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytrace", "-q", *arguments, "-e", "interval:s:9 { }"],
+            capture_output=True, text=True, timeout=30, check=True,
+        )  # fmt: skip
+        return done.stdout.split(), done.stderr
+
+    output, errors = run("-c", "echo 'a b' | wc")
+    assert output == ["'a", "b'", "|", "wc"]
+    assert errors.startswith("WARNING: The command of -c is split at spaces and run without a shell")
+    assert run("--no-warnings", "-c", "echo 'a b' | wc")[1] == run("-c", "echo a")[1] == ""
