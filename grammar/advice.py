@@ -22,6 +22,11 @@ def unknown_word(node: Identifier, words: Iterable[str], arguments: Sequence[str
     """For a bare word that means nothing; `arguments` are the names in `args`."""
     if node.name in arguments:
         return (f"Did you mean 'args.{node.name}'?",)
+    words = list(words)
+    if node.name.lower() in (*words, "true", "false"):
+        return (f"Did you mean '{node.name.lower()}'?",)
+    if node.name.lower() == "null":
+        return ("A null pointer is 0.",)
     if node.name.isupper():
         near = did_you_mean(node.name, words)
         return near or (
@@ -103,4 +108,5 @@ def unknown_probe_type(point: AttachPoint, names: Iterable[str], host: Host) -> 
     """For an attach point whose first part is no type of probe."""
     if len(point.parts) == 2 and host.event(*point.parts):
         return (f"Did you mean 'tracepoint:{':'.join(point.parts)}'?",)
-    return did_you_mean(point.parts[0], names)
+    near = did_you_mean(point.parts[0], names)
+    return near or ("`pytrace -l` lists the probes of the kernel, `pytrace -h TYPE` explains a type.",)

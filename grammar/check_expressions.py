@@ -382,7 +382,7 @@ class ExpressionChecker(CallChecker):
                     "err.type.tuple-index",
                     f"Can not access index '{index}' on expression of type '{kind}'",
                     node,
-                    hints=("There are no numbers with a fraction.",) if isinstance(operand, Integer) else (),
+                    hints=("Numbers are written without fractions.",) if isinstance(operand, Integer) else (),
                 )
             return self.set(node, NONE)
         if index >= len(kind.items):

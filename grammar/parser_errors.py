@@ -38,6 +38,7 @@ _BINARY = frozenset(
 C_WORDS = frozenset(
     {"unsigned", "signed", "char", "short", "int", "long", "const", "var", "local", "u64", "u32"}
 )
+ELSE_IF = ("elif", "elsif", "elseif")
 OTHER_LANGUAGES = {"and": "&&", "or": "||", "not": "!"}
 DEFINITIONS = "Of C, a program has `#` lines and definitions of struct, union and enum; all else stands in headers."
 
@@ -107,7 +108,10 @@ def _assignment(before: list[Lexeme], found: Lexeme, wanted: frozenset[str]) -> 
         base = before[_opener(before) - 1]
         if base.type != "MAP":
             message = "invalid assignment target: only variables and map elements can be assigned to"
-            return _error("err.syntax.target", message, base)
+            hint = "Several keys are written @name[KEY, KEY]." if base.type == "RBRACKET" else ""
+            if base.type in ("VARIABLE", "IDENT"):
+                hint = f"Only maps have keys: @{base.text.lstrip('$')}[…] = …"
+            return _error("err.syntax.target", message, base, (hint,) if hint else ())
     return None
 
 
@@ -247,8 +251,13 @@ def _of_words(before: list[Lexeme], found: Lexeme, name: str) -> str:
         return f"'{found.text}' is written '{OTHER_LANGUAGES[found.text]}'."
     if word in C_WORDS and found.type == "IDENT" and name == "')'":
         return "A type is one word: uint32, int64, …"
-    if word in C_WORDS and found.type in ("IDENT", "STAR") and name == "';'":
-        return f"A variable is declared as: let ${found.text if found.type == 'IDENT' else 'x'} = …;"
+    if word in C_WORDS and found.type in ("IDENT", "STAR", "VARIABLE") and name == "';'":
+        return f"A variable is declared as: let ${'x' if found.type == 'STAR' else found.text.lstrip('$')} = …;"
+    if found.type == "LBRACE" and name == "';'":
+        other = next((lexeme.text for lexeme in reversed(before) if lexeme.text in ELSE_IF), "")
+        return f"'{other}' is written 'else if'." if other else ""
+    if found.type in ("IDENT", "NAME") and name == "variable":
+        return f"The name of a variable starts with '$': ${found.text}"
     if word and found.type in ("STRING", "INTEGER", "VARIABLE", "MAP", "IDENT") and name == "';'":
         return f"If {word} is a function, its arguments stand in parentheses: {word}(…)"
     return ""
@@ -259,12 +268,19 @@ def _of_place(before: list[Lexeme], found: Lexeme, name: str) -> str:
     if not before:
         return ""
     last, source = before[-1], found.span.source
+    if last.type == "MAP" and name == "';'" and found.type in ("LPAREN", "LBRACE"):
+        return f"The key of a map stands in square brackets: {last.text}[…]"
+    if last.type == "ATTACH" and found.type == "$END":
+        return "A probe is written as: attach-point /predicate/ { statements }"
     if last.type == "ATTACH" and name == "'{'":
         rest = source.text[found.span.start :]
         if last.text in ("typedef", "static", "void", "extern", *C_WORDS):
             return DEFINITIONS
         if "/" in last.text.rpartition(":")[2] and "/" in source.line(found.span.first[0])[found.span.first[1] :]:
             return GLUED
+        part = (rest.split() or [""])[0].rstrip("{")
+        if last.text.isalpha() and last.text.islower() and part[:1].isalpha() and "(" not in part:
+            return f"The parts of an attach point are joined by ':': {last.text}:{part}"
         if found.text in ("&", "|", "&&", "||") or ":" in rest.partition("{")[0]:
             return "Several attach points are separated by ','."
         return ""

@@ -160,8 +160,26 @@ def message(text: str, marked: str, message: str, *more: str) -> str:
             marks=tag("err.name.type"), id="struct",
         ),
         pytest.param(
+            "begin { print(PID); }", "PID", "Unknown identifier: 'PID'", "Did you mean 'pid'?",
+            marks=tag("err.name.ident"), id="capitals",
+        ),
+        pytest.param(
+            "begin { print(null); }", "null", "Unknown identifier: 'null'", "A null pointer is 0.",
+            marks=tag("err.name.ident"), id="null",
+        ),
+        pytest.param(
+            "every:1s { @ = count(); }", "every:1s", "Invalid probe type: every",
+            "`pytrace -l` lists the probes of the kernel, `pytrace -h TYPE` explains a type.",
+            marks=tag("err.ap.type"), id="no such probe type",
+        ),
+        pytest.param(
+            "begin { $start[tid] = 1; }", "$start",
+            "invalid assignment target: only variables and map elements can be assigned to",
+            "Only maps have keys: @start[…] = …", marks=tag("err.syntax.target"), id="variable with a key",
+        ),
+        pytest.param(
             "begin { print(1.5); }",
-            "1.5", "Can not access index '5' on expression of type 'int8'", "There are no numbers with a fraction.",
+            "1.5", "Can not access index '5' on expression of type 'int8'", "Numbers are written without fractions.",
             marks=tag("lex.nofloat"), id="fraction",
         ),
         pytest.param(
@@ -198,14 +216,33 @@ def test_the_nearest_name_is_offered(text: str, marked: str, said: str, hint: st
          "If a parameter like $1 stood here, the shell has replaced it: put the program into single quotes."),
         ("typedef int number; begin { }",
          "Of C, a program has `#` lines and definitions of struct, union and enum; all else stands in headers."),
+        ("begin { var $x = 5; }", "A variable is declared as: let $x = …;"),
+        ("begin { let x = 5; }", "The name of a variable starts with '$': $x"),
+        ("begin { if (1) { } elif (2) { } }", "'elif' is written 'else if'."),
+        ("begin { @start(tid) = 1; }", "The key of a map stands in square brackets: @start[…]"),
+        ("begin { @a[1][2] = 1; }", "Several keys are written @name[KEY, KEY]."),
+        ("kprobe vfs_read { }", "The parts of an attach point are joined by ':': kprobe:vfs_read"),
+        ("interval s:1 { }", "The parts of an attach point are joined by ':': interval:s:1"),
+        ('printf("hi");', "A probe is written as: attach-point /predicate/ { statements }"),
+        ('begin { printf("%.2f", 5); }', "Integers have no fractions: use %d. A float or double of a struct is shown by %s."),
         ("# counts\nbegin { }", "A comment starts with '//'."),
     ],
 )  # fmt: skip
-@tag("err.syntax.expected", "err.syntax.expr")
+@tag("err.syntax.expected", "err.syntax.expr", "err.syntax.target", "fmt.check")
 def test_what_is_written_otherwise(text: str, hint: str) -> None:
     with pytest.raises(CompileError) as caught:
         compile_text(text, host=FakeHost())
     assert [d.hints for d in caught.value.diagnostics] == [(hint,)]
+
+
+@tag("expr.string.cmp")
+def test_a_name_that_the_kernel_has_cut() -> None:
+    compiled = compile_text('begin { print(comm == "qemu-system-x86_64"); print("x" != comm); }', host=FakeHost())
+    (warning,) = compiled.warnings
+    assert warning.message == "comm has at most 15 characters: it never equals this text"
+    assert warning.hints == ('What is left of it is "qemu-system-x86".',)
+    assert warning.span
+    assert warning.span.text == '"qemu-system-x86_64"'
 
 
 @pytest.mark.parametrize(
