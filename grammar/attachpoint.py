@@ -51,6 +51,11 @@ def split(text: str, parameters: Sequence[str] = ()) -> AttachPoint:
     return _Splitter(text, parameters).split()
 
 
+def parameters_in(text: str) -> list[int]:
+    """The numbers of the parameters that an attach point names, each once."""
+    return sorted({int(digits) for digits in re.findall(_PARAMETER, re.sub(_QUOTED, "", text)) if len(digits) < 10})
+
+
 def split_node(node: AttachText, parameters: Sequence[str], diagnostics: Diagnostics) -> AttachPoint | None:
     """`split` for a node of the tree; an error is reported at its place, and gives None."""
     try:

@@ -15,6 +15,7 @@ from pytrace.grammar.nodes import (
     MapElement,
     OffsetOf,
     Positional,
+    StringLiteral,
     TypeName,
     TypeOf,
     Variable,
@@ -225,6 +226,9 @@ class CallChecker(OperatorChecker):
             return self.resolve(argument)
         if "member" in kinds:
             return self._member_offset(arguments[index - 1], argument)
+        if isinstance(argument, StringLiteral) and parameter and parameter.literal and parameter.name == "format":
+            # however long: it stays in user space ([lex.string.limit])
+            return self.set(argument, String(len(argument.value) + 1), argument.value)
         return self.need_value(argument, self.infer(argument))
 
     def _member_offset(self, owner: Expr, member: Expr) -> Type:

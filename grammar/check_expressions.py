@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pytrace.grammar import advice
 from pytrace.grammar.check_calls import CallChecker
-from pytrace.grammar.diagnostics import CompileError, Diagnostics, did_you_mean
+from pytrace.grammar.diagnostics import CompileError, Diagnostics
 from pytrace.grammar.hints import cast
 from pytrace.grammar.literals import LiteralError, parse_integer
 from pytrace.grammar.nodes import (
@@ -145,7 +146,7 @@ class ExpressionChecker(CallChecker):
     # ---- literals and names
 
     def check_length(self, node: Expr, text: bytes) -> None:
-        """String literals must be shorter than `max_strlen`."""
+        """String literals must be shorter than `max_strlen`, except formats, which programs do not carry."""
         most = self.context.config.max_strlen
         if len(text) > most - 1:
             self.error(
@@ -177,9 +178,11 @@ class ExpressionChecker(CallChecker):
             if isinstance(feature, Aggregation):
                 return self.misplaced_aggregation(node)
             return self.infer_site(node, feature, ())
-        if node.name in self.source.c.macros:
+        # C does not expand a macro in its own text: `#define SOCK_STREAM SOCK_STREAM` leaves the enumerator
+        found = self.source.enumerator(node.name) if node.name in self.expanding else None
+        if node.name in self.source.c.macros and found is None:
             return self.infer_macro(node)
-        found = self.source.enumerator(node.name)
+        found = found or self.source.enumerator(node.name)
         if found is not None:
             kind, value = found
             return self.set(node, EnumType(kind.name, 8, kind.signed), value)
@@ -190,7 +193,7 @@ class ExpressionChecker(CallChecker):
                 "err.name.ident",
                 f"Unknown identifier: '{node.name}'",
                 node,
-                hints=did_you_mean(node.name, words),
+                hints=advice.unknown_word(node, words, [m.name for m in self.typed.target.arguments or ()]),
             ),
         )
 
@@ -230,7 +233,7 @@ class ExpressionChecker(CallChecker):
                     "err.name.var",
                     f"Undefined or undeclared variable: {node.shown}",
                     node,
-                    hints=did_you_mean(node.shown, known),
+                    hints=advice.unknown_variable(node, known, self.typed.probe),
                 ),
             )
         if not binding.assigned and not binding.loop:
@@ -357,7 +360,7 @@ class ExpressionChecker(CallChecker):
         if found is None and kind.kind in ("struct", "union") and self.is_incomplete(kind):
             self.error("err.name.type", f'Cannot resolve unknown type "{kind}"', node)
         elif found is None:
-            self._no_field(node, str(kind), [m.name for m in members])
+            self._no_field(node, str(kind), [m.name for m in members if not is_common(self.typed.target, m)])
         elif kind.kind == "args" and is_common(self.typed.target, found):
             self.error("err.type.common", f"Common tracepoint field '{node.name}' can not be read by a program", node)
         return found
@@ -372,7 +375,7 @@ class ExpressionChecker(CallChecker):
             "err.name.struct-field",
             f"Struct/union of type '{owner}' does not contain a field named '{node.name}'",
             node,
-            hints=did_you_mean(node.name, candidates),
+            hints=advice.unknown_member(node.name, candidates),
         )
 
     def infer_tuple_item(self, node: Expr, operand: Expr, index: int) -> Type:
@@ -384,6 +387,7 @@ class ExpressionChecker(CallChecker):
                     "err.type.tuple-index",
                     f"Can not access index '{index}' on expression of type '{kind}'",
                     node,
+                    hints=("Numbers are written without fractions.",) if isinstance(operand, Integer) else (),
                 )
             return self.set(node, NONE)
         if index >= len(kind.items):
@@ -547,7 +551,7 @@ class ExpressionChecker(CallChecker):
                     "err.type.offsetof",
                     f"Struct/union of type '{kind}' does not contain a field named '{name}'",
                     node,
-                    hints=did_you_mean(name, [m.name for m in members]),
+                    hints=advice.unknown_member(name, [m.name for m in members]),
                 )
                 return self.set(node, UINT64)
             offset += member.offset + (member.bits[0] // 8 if member.bits else 0)

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from pytrace.grammar.checker import Checker
+from pytrace.grammar.checker import Checker, shortened
 from pytrace.grammar.data import replace
 from pytrace.grammar.diagnostics import Label
 from pytrace.grammar.fold import FoldError, fold_binary, fold_unary
-from pytrace.grammar.nodes import Binary, Expr, IncDec, Map, MapElement, Node, Ternary, Unary, Variable
+from pytrace.grammar.nodes import (
+    Binary,
+    Call,
+    Expr,
+    Identifier,
+    IncDec,
+    Map,
+    MapElement,
+    Node,
+    Ternary,
+    Unary,
+    Variable,
+)
 from pytrace.grammar.promote import arithmetic_type, copied, is_signed, literal_type, promote, settled
 from pytrace.grammar.types import (
     BOOL,
@@ -90,6 +102,14 @@ class OperatorChecker(Checker):
             self._unfit(node, left, right)
         return self.set(node, BOOL)
 
+    def _never_equal(self, node: Expr, kind: String, other: Expr) -> None:
+        """Tell of a text that is longer than what it is compared with can be: the kernel cuts names of threads."""
+        text = self.constant(other)
+        if isinstance(text, bytes) and isinstance(node, (Identifier, Call)) and len(text) >= kind.size > 1:
+            left = text[: kind.size - 1].decode(errors="replace")
+            message = f"{shortened(node.span.text)} has at most {kind.size - 1} characters: it never equals this text"
+            self.warning("expr.string.cmp", message, other, hints=(f'What is left of it is "{left}".',))
+
     def _comparison(self, node: Binary, left: Type, right: Type) -> Type:
         equality = node.op in ("==", "!=")
         match left, right:
@@ -100,7 +120,10 @@ class OperatorChecker(Checker):
                     self.warning("warn.type.ptrcmp", f"comparison of distinct pointer types: {left}, {right}", node)
             case (Pointer(), Int() | Bool()) | (Int() | Bool(), Pointer()):
                 pass
-            case (String(), String()) | (Buffer(), Buffer()) if equality:
+            case (String(), String()) if equality:
+                self._never_equal(node.left, left, node.right)
+                self._never_equal(node.right, right, node.left)
+            case (Buffer(), Buffer()) if equality:
                 pass
             case (Opaque(), Opaque()) if equality and left == right:
                 pass

@@ -294,11 +294,12 @@ class Checker:
         found = self.word_type(node.name)
         if found is None:
             words = [*PLAIN_TYPES, *self.registry.kinds, *C_INTEGERS]
+            kind = next((k for k in ("struct", "union", "enum") if self.source.find_type(node.name, k)), "")
             self.error(
                 "err.name.type",
                 f'Cannot resolve unknown type "{node.name}"',
                 node,
-                hints=did_you_mean(node.name, words),
+                hints=(f"Write '{kind} {node.name}'.",) if kind else did_you_mean(node.name, words),
             )
             return NONE
         return found

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from pytrace.grammar import attachpoint
+from pytrace.grammar import advice, attachpoint
 from pytrace.grammar.attachpoint import AttachPoint
-from pytrace.grammar.diagnostics import did_you_mean
 from pytrace.grammar.nodes import (
     Assign,
     AttachText,
@@ -64,8 +63,9 @@ def report_empty(probe: Probe, context: Context) -> None:
     span = probe.attach_points[0].span.to(probe.attach_points[-1].span)
     policy = context.config.missing_probes
     if policy == "error":
-        hint = "If this is expected, set the 'missing_probes' config variable to 'warn'."
-        context.diagnostics.error("err.ap.none", "Probe has no valid attach points.", span, hints=(hint,))
+        missing = [h for text in probe.attach_points for h in advice.missing_parameters(text, context.parameters)]
+        hints = missing[:1] or ["If this is expected, set the 'missing_probes' config variable to 'warn'."]
+        context.diagnostics.error("err.ap.none", "Probe has no valid attach points.", span, hints=hints)
     elif policy == "warn":
         message = "Probe has no valid attach points. It is being removed which may cause issues with program behavior."
         context.diagnostics.warning("err.ap.none", message, span)
@@ -76,14 +76,15 @@ def attach_targets(text: AttachText, registry: Registry, context: Context) -> li
     point = attachpoint.split_node(text, context.parameters, context.diagnostics)
     if point is None:
         return []
-    word = point.parts[0]
+    word, since = point.parts[0], len(context.diagnostics.items)
     kinds = probe_types(point, registry, context)
     if not kinds:
-        hints = did_you_mean(word, registry.probes)
+        hints = advice.unknown_probe_type(point, registry.probes, context.host)
         context.diagnostics.error("err.ap.type", f"Invalid probe type: {word}", text.span, hints=hints)
     targets: list[Target] = []
     for kind in kinds:
         targets += kind.targets(AttachPoint((kind.name, *point.parts[1:])), text.span, context)
+    advice.explain_attach_point(text, context.parameters, context.diagnostics, since)
     return targets
 
 
@@ -114,10 +115,14 @@ def group(probe: Probe, targets: list[Target], registry: Registry, context: Cont
     # the files of user probes may have different types of one name
     apart = any(isinstance(node, TypeName) and node.name not in INTEGERS for node in walk(probe))
     groups: dict[object, list[Target]] = {}
+    seen: dict[str, int] = {}  # how often the kernel would have got this program at this place already
     for number, target in enumerate(targets):
         kind = target.type
+        again = 0 if kind.repeats else seen.get(target.name, 0)
+        seen[target.name] = again + 1
         fields = tuple(target.arguments or ()) if arguments and kind.by_arguments else ()
-        same = (kind.name, target.section, target.space, target.path if apart else "", kind.alike(target), fields)
+        alike = kind.alike(target), fields, again
+        same = (kind.name, target.section, target.space, target.path if apart else "", alike)
         shared = kind.groupable and (kind.same_arguments or kind.by_arguments or not arguments)
         shared = shared and not (uses and kind.numbered(target, 0) is None)
         groups.setdefault(same if shared else number, []).append(target)

@@ -16,7 +16,7 @@ from pytrace.grammar.host import HostError, Imported
 from pytrace.grammar.linked import ImportedUnit
 from pytrace.grammar.literals import quote
 from pytrace.grammar.nodes import CText, Import, ImportStatement, Item, Program, walk
-from pytrace.grammar.source import Source, Span, decode_text, encode_text
+from pytrace.grammar.source import BYTE_ORDER_MARK, Source, Span, decode_text, encode_text
 from pytrace.grammar.spec import LIBRARY_FILE, Context, Registry
 
 SCRIPT, HEADER = ".bt", ".h"
@@ -190,7 +190,7 @@ class Importer:
         """The parts of another script, those of what it imports itself first."""
         from pytrace.grammar.parser import parse  # not loaded when a compiled program is run again
 
-        source = Source(shown, decode_text(found.data or b""))
+        source = Source(shown, decode_text((found.data or b"").removeprefix(BYTE_ORDER_MARK)))
         program = parse(source, self.registry.builtin_words(), self.context.diagnostics)
         if program.config is not None:
             labels = (Label(span, "The file is imported here."),)

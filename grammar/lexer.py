@@ -19,6 +19,11 @@ from pytrace.grammar.source import Source
 
 ITEM_WORDS = ("config", "import", "macro", "fn", "let")
 ATTACH = re.compile(r'(?:"(?:\\(?s:.)|[^"\\])*+"|[^"{, \t\r\n/:])++')
+# a `#` alone is allowed; what follows the word is the C front end's business
+C_DIRECTIVE = re.compile(
+    r"#[ \t]*(?:(?:include(_next)?|import|define|undef|(el)?if(n?def)?|else|endif|pragma|error|warning|line|ident)\b"
+    r"|[\r\n]|\Z|\d|//|/\*)"
+)
 C_HEAD = re.compile(r"(?:struct|union|enum)\b")
 C_ATTRIBUTE = re.compile(rf"{SKIP_TEXT}__attribute__{SKIP_TEXT}(?=\()")
 
@@ -118,6 +123,9 @@ class Lexer(CodeLexer):
         if self.text.startswith("#!", start):
             message = "the shebang line must be the first line of the program"
             raise self._problem("err.syntax.order", message, start, end)
+        if not C_DIRECTIVE.match(self.text, start):
+            message = "invalid preprocessing directive"
+            raise self._problem("err.syntax.expected", message, start, end, "A comment starts with '//'.")
         self._order_of_c(end)
         return self._line("C_TEXT")
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pytrace.grammar.advice import GLUED
 from pytrace.grammar.diagnostics import Diagnostic, Label, Severity
 from pytrace.grammar.lexeme import BRACKET_PAIRS, Lexeme
+from pytrace.grammar.source import STDIN
 
 # terminals that only together mean that any operand would do
 OPERAND = frozenset({"INTEGER", "VARIABLE", "IDENT", "LPAREN"})
@@ -32,6 +34,16 @@ _BINARY = frozenset(
         "QUESTION",
     ]
 )
+
+C_WORDS = frozenset(
+    {"unsigned", "signed", "char", "short", "int", "long", "const", "var", "local", "u64", "u32"}
+)
+ELSE_IF = ("elif", "elsif", "elseif")
+OTHER_LANGUAGES = {"and": "&&", "or": "||", "not": "!"}
+DEFINITIONS = "Of C, a program has `#` lines and definitions of struct, union and enum; all else stands in headers."
+
+# what may stand behind a `$1` that the shell has made nothing of
+_ENDS = ("PREDICATE_END", "SEMI", "RPAREN", "RBRACKET", "RBRACE", "COMMA", "SLASH")
 
 # what to name of several possibilities, most useful first
 NAMED = (
@@ -96,7 +108,10 @@ def _assignment(before: list[Lexeme], found: Lexeme, wanted: frozenset[str]) -> 
         base = before[_opener(before) - 1]
         if base.type != "MAP":
             message = "invalid assignment target: only variables and map elements can be assigned to"
-            return _error("err.syntax.target", message, base)
+            hint = "Several keys are written @name[KEY, KEY]." if base.type == "RBRACKET" else ""
+            if base.type in ("VARIABLE", "IDENT"):
+                hint = f"Only maps have keys: @{base.text.lstrip('$')}[…] = …"
+            return _error("err.syntax.target", message, base, (hint,) if hint else ())
     return None
 
 
@@ -129,7 +144,7 @@ def _loop(before: list[Lexeme], found: Lexeme, wanted: frozenset[str]) -> Diagno
     form = "Loops are written as: for ($i : 0..10) { … } or for ($kv : @map) { … }"
     if last[-1:] == ("FOR",) or last[-1:] == ("FOR_OPEN",):
         return _error("err.syntax.for", "expected variable", found, (form,))
-    if last[-2:] in (("FOR", "VARIABLE"), ("FOR_OPEN", "VARIABLE")):
+    if last[-1:] == ("VARIABLE",) and set(last[-2:-1]) & {"FOR", "FOR_OPEN"}:
         return _error("err.syntax.expected", "expected ':'", found, (form,))
     hint = "A bound is a single operand; put anything longer in parentheses."
     if last[1:] == ("VARIABLE", "COLON") and last[0] in ("FOR", "FOR_OPEN"):
@@ -203,12 +218,13 @@ def _hints(before: list[Lexeme], found: Lexeme, name: str) -> tuple[str, ...]:
         return (f"A variable with a type is declared: let {before[-1].text}: type = …",)
     if _types(before, 2) == ("RBRACE", "INCDEC"):
         return ("Put a ';' between the block and what follows: it is read as one expression.",)
-    if name == "'{'" and last == "ATTACH" and before[-1].text == "typedef":
-        return ("A typedef cannot be written here: name the type itself, or #include a file that defines it.",)
     if found.type == "LBRACE" and last == "IDENT" and name == "';'":
         return ("Is a '}' missing before this probe?",)
     if found.type == "ASSIGN" and name in ("')'", "'/'", "'{'"):
         return ("Comparison is written '=='; an assignment is a statement and has no value.",)
+    if found.type == "ASSIGN" and name == "';'" and last == "IDENT":
+        word = before[-1].text
+        return (f"A variable is written ${word}, a map @{word}.",)
     if found.type == "ASSIGN" and name == "';'":
         return ("An assignment is a statement: it has no value and its target is a variable or map.",)
     if found.type == "UNKNOWN" and text == "'":
@@ -221,6 +237,8 @@ def _hints(before: list[Lexeme], found: Lexeme, name: str) -> tuple[str, ...]:
         return ("typeof(…) stands for a type: in a cast, a declaration or a macro argument.",)
     if found.type == "$END" and name in ("'}'", "')'", "']'", "'/'"):
         return (f"Add the missing {name}.",)
+    if hint := _of_words(before, found, name) or _of_place(before, found, name):
+        return (hint,)
     if name == "'/'":
         return ("A predicate ends with '/' before the '{' of the block.",)
     if name == "'{'" and found.type in _BINARY:
@@ -228,3 +246,52 @@ def _hints(before: list[Lexeme], found: Lexeme, name: str) -> tuple[str, ...]:
     if name == "'{'" and last == "RPAREN":
         return ("The braces around a block are mandatory.",)
     return ()
+
+
+def _of_words(before: list[Lexeme], found: Lexeme, name: str) -> str:
+    """A hint about a word that is used as in another language."""
+    word = before[-1].text if before and before[-1].type == "IDENT" else ""
+    if found.type == "IDENT" and found.text in OTHER_LANGUAGES and name in ("';'", "')'", "'/'", "'{'"):
+        return f"'{found.text}' is written '{OTHER_LANGUAGES[found.text]}'."
+    if word in C_WORDS and found.type == "IDENT" and name == "')'":
+        return "A type is one word: uint32, int64, …"
+    if word in C_WORDS and found.type in ("IDENT", "STAR", "VARIABLE") and name == "';'":
+        return f"A variable is declared as: let ${'x' if found.type == 'STAR' else found.text.lstrip('$')} = …;"
+    if found.type == "LBRACE" and name == "';'":
+        other = next((lexeme.text for lexeme in reversed(before) if lexeme.text in ELSE_IF), "")
+        return f"'{other}' is written 'else if'." if other else ""
+    if found.type in ("IDENT", "NAME") and name == "variable":
+        return f"The name of a variable starts with '$': ${found.text}"
+    if word and found.type in ("STRING", "INTEGER", "VARIABLE", "MAP", "IDENT") and name == "';'":
+        return f"If {word} is a function, its arguments stand in parentheses: {word}(…)"
+    return ""
+
+
+def _of_place(before: list[Lexeme], found: Lexeme, name: str) -> str:
+    """A hint about what is missing between two lexemes."""
+    if not before:
+        return ""
+    last, source = before[-1], found.span.source
+    if last.type == "MAP" and name == "';'" and found.type in ("LPAREN", "LBRACE"):
+        return f"The key of a map stands in square brackets: {last.text}[…]"
+    if last.type == "ATTACH" and found.type == "$END":
+        return "A probe is written as: attach-point /predicate/ { statements }"
+    if last.type == "ATTACH" and name == "'{'":
+        rest = source.text[found.span.start :]
+        if last.text in ("typedef", "static", "void", "extern", *C_WORDS):
+            return DEFINITIONS
+        if "/" in last.text.rpartition(":")[2] and "/" in source.line(found.span.first[0])[found.span.first[1] :]:
+            return GLUED
+        part = (rest.split() or [""])[0].rstrip("{")
+        if last.text.isalpha() and last.text.islower() and part[:1].isalpha() and "(" not in part:
+            return f"The parts of an attach point are joined by ':': {last.text}:{part}"
+        if found.text in ("&", "|", "&&", "||") or ":" in rest.partition("{")[0]:
+            return "Several attach points are separated by ','."
+        return ""
+    line = last.span.last[0]
+    if name == "';'" and found.span.first[0] > line:
+        return f"The ';' is missing at the end of line {line}."
+    swallowed = name == "expression" and source.name == STDIN and found.type in _ENDS
+    if swallowed and last.type in (*_BINARY, "ASSIGN", "LBRACKET", "COMMA"):
+        return "If a parameter like $1 stood here, the shell has replaced it: put the program into single quotes."
+    return ""

@@ -30,6 +30,7 @@ class ProbeType(Feature):
     filtered: ClassVar[bool] = False  # -p is a check at the start of the program
     context_type: ClassVar[str] = ""  # struct that `ctx` points to
     groupable: ClassVar[bool] = False  # one program may serve many attach points
+    repeats: ClassVar[bool] = True  # the kernel attaches one program twice at one place
     alone: ClassVar[bool] = False  # no other attached probe may be in the script
     same_arguments: ClassVar[bool] = False  # `args` is the same at every attach point
     by_arguments: ClassVar[bool] = False  # a program may serve those whose `args` are the same

@@ -10,6 +10,9 @@ from bisect import bisect_right
 
 from pytrace.grammar.data import dataclass, field
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # which editors of other systems put before a text
+STDIN = "stdin"  # the name of a program without a file, in messages
+
 
 def decode_text(data: bytes) -> str:
     """The text of a program's bytes; undecodable bytes become lone surrogates."""

@@ -12,9 +12,9 @@ from itertools import islice
 from pytrace import __version__
 from pytrace.arguments import Arguments, UsageError, parse, usage
 from pytrace.grammar.hints import NoReturn
+from pytrace.grammar.source import BYTE_ORDER_MARK, STDIN, decode_text
 from pytrace.messages import FAILED, INTERNAL, NOT_RUNNING, Messages, make_messages, report
 
-STDIN = "stdin"  # the name of a program without a file, in messages
 # the commands; a program in a file of such a name comes first
 CLEANUP, CACHE = "cleanup", "cache"
 
@@ -97,6 +97,9 @@ def _help_text(arguments: Arguments) -> str:
 def read_program(arguments: Arguments) -> tuple[str, str]:
     """The program's text, and its name in messages. Raises `UsageError` if there is none."""
     if arguments.program is not None:
+        if "{" not in arguments.program and os.path.isfile(arguments.program):
+            hint = "-e is followed by the text of a program; leave it out to run a file."
+            raise UsageError(f"ERROR: '{arguments.program}' is a file", hint=hint)
         return arguments.program, STDIN
     path = arguments.file
     if path is None:
@@ -108,8 +111,19 @@ def read_program(arguments: Arguments) -> tuple[str, str]:
             with open(path.encode("utf-8", "surrogateescape"), "rb") as file:
                 data = file.read()
     except OSError as error:
-        raise UsageError(f"ERROR: failed to open file '{path}': {error.strerror}") from error
-    return data.decode("utf-8", "surrogateescape"), path
+        hint = "The text of a program stands behind -e." if "{" in path else ""
+        raise UsageError(f"ERROR: failed to open file '{path}': {error.strerror}", hint=hint) from error
+    refuse_other_files(data, path)
+    return decode_text(data.removeprefix(BYTE_ORDER_MARK)), path
+
+
+def refuse_other_files(data: bytes, path: str) -> None:
+    """Say so where a file is not a program at all. Raises `UsageError`."""
+    if data.startswith(b"\x7fELF"):
+        hint = f"To trace it while it runs: pytrace -c {path} FILE. Its functions are probed by uprobe:{path}:FUNCTION."
+        raise UsageError(f"ERROR: '{path}' is a binary, not the text of a program", hint=hint)
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UsageError(f"ERROR: '{path}' is UTF-16 text", hint="Save it as UTF-8.")
 
 
 # ---------------------------------------------------------------- the small commands

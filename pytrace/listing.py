@@ -111,7 +111,7 @@ def _types(word: str, pattern: str, host: Host, registry: Registry, pid: int | N
     if not is_wildcard(word):
         kind = registry.probe_type(word)
         if kind is None:
-            names = sorted({kind.name for kind in registry.probes.values()})
+            names = sorted({kind.name for kind in registry.probes.values() if kind.arity[1] < 99})
             from pytrace.grammar.diagnostics import did_you_mean
 
             hints = did_you_mean(word.lower(), registry.probes) or (f"The types are {', '.join(names)}.",)

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 NOTIFY = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"  # for test harnesses: say on stdout when probes are attached
 BROKEN_PIPE = 128 + signal.SIGPIPE  # what a shell reports of a program that SIGPIPE has ended
+FOR_SHELLS = frozenset("\"'|<>;&`")  # characters of a command that mean nothing without a shell
+NO_SHELL = (
+    "The command of -c is split at spaces and run without a shell, so quotes, pipes and the like are plain text in it. "
+    "Put it into a script and run that."
+)
 DASHES = "-" * 40
 IDLE_MODES = {"test": "test", "bench": "benchmark"}  # mode -> what its probes are called
 STAGE_HEADERS = {
@@ -111,6 +116,8 @@ class Run:
         arguments = self._arguments
         if arguments.mode in ("codegen", "compiler-bench"):
             return self._compile(text, name, output)
+        if arguments.warnings and FOR_SHELLS & set(arguments.command or ""):
+            self._messages.warning(NO_SHELL)
         trace = self._trace = self._make(text, name, options_of(arguments))
         # results are shown; what is left is the kernel's affair, and nobody must wait for it
         stack.callback(trace.close, wait=False)

@@ -16,7 +16,7 @@ import pytest
 
 import pytrace
 from pytrace.api import Losses, Trace
-from pytrace.arguments import parse
+from pytrace.arguments import UsageError, parse
 from pytrace.cli import main, read_program
 from pytrace.grammar.config import Config
 from pytrace.grammar.diagnostics import CompileError, Diagnostics
@@ -448,6 +448,22 @@ def test_a_usage_error(capfd: Capture) -> None:
         (["-e", ""], "ERROR: USAGE: filename or -e 'program' required.\n"),
         (["/no/such.bt"], "ERROR: failed to open file '/no/such.bt': No such file or directory\n"),
         (["/"], "ERROR: failed to open file '/': Is a directory\n"),
+        (
+            ["begin { }"],
+            "ERROR: failed to open file 'begin { }': No such file or directory\n"
+            "HINT: The text of a program stands behind -e.\n",
+        ),
+        (
+            ["-e", "/etc/hosts"],
+            "ERROR: '/etc/hosts' is a file\n"
+            "HINT: -e is followed by the text of a program; leave it out to run a file.\n",
+        ),
+        (
+            ["/bin/sh"],
+            "ERROR: '/bin/sh' is a binary, not the text of a program\n"
+            "HINT: To trace it while it runs: pytrace -c /bin/sh FILE. Its functions are probed by "
+            "uprobe:/bin/sh:FUNCTION.\n",
+        ),
         (["-e", "x", "-o", "/n/x"], 'ERROR: Failed to open output file: "/n/x": No such file or directory\n'),
     ],
 )
@@ -461,6 +477,11 @@ def test_the_program_of_a_file(tmp_path: Path) -> None:
     path.write_bytes(b"begin {} // \xff")
     assert read_program(parse([str(path)])) == ("begin {} // \udcff", str(path))
     assert read_program(parse(["-e", "x"])) == ("x", "stdin")
+    path.write_bytes(b"\xef\xbb\xbfbegin {}")  # a byte order mark
+    assert read_program(parse([str(path)])) == ("begin {}", str(path))
+    path.write_bytes("begin {}".encode("utf-16"))
+    with pytest.raises(UsageError, match="UTF-16"):
+        read_program(parse([str(path)]))
 
 
 def loaded(code: str) -> set[str]:

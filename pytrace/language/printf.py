@@ -41,6 +41,7 @@ _SPECIFIER = re.compile(
 )
 
 INTEGER_CONVERSIONS = ("d", "i", "u", "x", "X", "o", "c", "p", "gr")
+FRACTIONS = tuple("eEfFgGaA")
 BYTE_CONVERSIONS = ("r", "rx", "rh")
 SIGNED_CONVERSIONS = ("d", "i")
 BITS = {"": 32, "hh": 8, "h": 16, "l": 64, "ll": 64, "j": 64, "z": 64, "t": 64}
@@ -140,7 +141,8 @@ def _unsuitable(conversion: str, kind: Type) -> Problem | None:
     elif conversion in BYTE_CONVERSIONS:
         good = isinstance(kind, Buffer)
     else:
-        return Problem(f"unsupported format specifier: {conversion}")
+        hints = ("Integers have no fractions: use %d. A float or double of a struct is shown by %s.",)
+        return Problem(f"unsupported format specifier: {conversion}", hints if conversion in FRACTIONS else ())
     if good:
         return None
     return Problem(f"unsupported format specifier for type '{kind}': {conversion}", _advice(conversion, kind))

@@ -80,6 +80,12 @@ def test_str_as_key() -> None:
     }
 
 
+FORMATS = [
+    # a format is not one of the strings that max_strlen limits
+    Rule("lex.string.limit fn.printf", f'printf("{"x" * 3000}%d\\n", 7);', f"{'x' * 3000}7"),
+    Rule("lex.string.limit fn.cat", f'cat("{"/" * 1100}proc/%d/comm", pid);', COMM),
+]  # fmt: skip
+
 STR_FOLD = [
     Rule(
         "fn.str-fold",
@@ -105,6 +111,11 @@ STR_FOLD = [
     ),
     Rule("fn.str", 'if (str($1) == "x y") { print("same"); } printf("%s\\n", str($1));', "same x y", ("x y",)),
 ]
+
+
+@rules(FORMATS)
+def test_long_formats(rule: Rule) -> None:
+    assert rule.run() == rule.shows
 
 
 @rules(STR_FOLD)

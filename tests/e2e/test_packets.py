@@ -298,6 +298,14 @@ def test_blocks_run_in_the_order_of_the_source(line: Wire, start: Start) -> None
 # ---------------------------------------------------------------- listing, names, mistakes
 
 
+def test_a_place_that_is_named_twice(line: Wire, start: Start) -> None:
+    """The kernel refuses the same program twice at one place."""
+    place = f"tc:{line.device}:ingress"
+    running = traced(start, "-e", f"{place}, {place}, tc:{line.device}:* /args.protocol == 1/ {{ @ = count(); }}")
+    ping(line, PINGS)
+    assert maps_of(running.interrupt().stdout) == {"@": 4 * PINGS}
+
+
 def test_listing(line: Wire, run: Runner) -> None:
     found = run("-l", f"xdp:{line.device[:-1]}*,tc:{line.device}:*").stdout.split()
     assert found == [f"xdp:{line.device}", f"tc:{line.device}:egress", f"tc:{line.device}:ingress"]

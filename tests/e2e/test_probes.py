@@ -218,6 +218,18 @@ def test_tracepoint_fields_of_every_kind(app: str) -> None:
     assert maps["@same"].get(True, 0) > 10 * maps["@same"].get(False, 0)
 
 
+@tag("probe.tracepoint", "probe.expand.clone")
+def test_a_tracepoint_that_is_named_twice(app: str) -> None:
+    """The kernel refuses the same program twice at one tracepoint."""
+    maps = counts(
+        "tracepoint:sched:sched_process_exec, tracepoint:sched:sched_process_ex* /pid == cpid/ { @[probe] = count(); }"
+        "tracepoint:sched:sched_process_exec, tracepoint:sched:sched_process_exec /pid == cpid/ { @twice = count(); }",
+        command=app,
+    )
+    assert maps["@"]["tracepoint:sched:sched_process_exec"] == maps["@twice"] == 2
+    assert maps["@"]["tracepoint:sched:sched_process_exit"] == 1
+
+
 @tag("bi.args", "probe.args")
 def test_all_fields_together(app: str) -> None:
     maps = counts("tracepoint:sched:sched_process_exec /pid == cpid/ { @ = args; }", command=app)

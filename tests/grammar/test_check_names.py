@@ -305,3 +305,26 @@ def test_macros_that_are_no_expressions() -> None:
     assert said("print(BAD);") == ["unable to expand macro as an expression: BAD"]
     assert said("print(EMPTY);") == ["unable to expand macro as an expression: EMPTY"]
     assert said("print(A);") == ["Macro recursion: A -> B -> A"]
+
+
+@pytest.mark.tag("type.cmacro", "type.enum.const")
+def test_macros_beside_enumerators() -> None:
+    """`#define SOCK_STREAM SOCK_STREAM` of <sys/socket.h>: a macro is not expanded in its own text."""
+    from pytrace.grammar.host import CDefinitions
+    from pytrace.grammar.types import EnumType
+    from tests.fakehost import FakeHost
+
+    class Host(FakeHost):
+        def c_definitions(self, text: str) -> CDefinitions:
+            kind = EnumType("kinds", 4, False)
+            return CDefinitions(
+                enums={"kinds": kind},
+                enumerators={"STREAM": (kind, 7)},
+                macros={"STREAM": "STREAM", "BOTH": "STREAM|8", "SELF": "SELF"},
+            )
+
+    def said(body: str) -> list[str]:
+        return check(f"#define GOOD 1\nbegin {{ {body} }}", host=Host()).errors
+
+    assert said("static_assert(STREAM == 7, \"\"); static_assert(BOTH == 15, \"\"); @ = STREAM;") == []
+    assert said("print(SELF);") == ["Macro recursion: SELF -> SELF"]

@@ -97,7 +97,7 @@ def test_no_character_literals() -> None:
         ("begin { $x«:» int8 = 5; }", "expected ';'", "let $x: type = …"),
         ("begin { if (pid) { f(); } ++«$y»; }", "expected ';'", "Put a ';' between"),
         ("begin { for ($i «=» 0; $i < 5; $i++) { } }", "expected ':'", "for ($i : 0..10) { … }"),
-        ("typedef «int» foo; begin { }", "expected '{'", "A typedef cannot be written here"),
+        ("typedef «int» foo; begin { }", "expected '{'", "Of C, a program has `#` lines and definitions"),
     ],
 )
 def test_what_to_do(text: str, message: str, advice: str) -> None:

@@ -117,6 +117,14 @@ def test_what_everybody_may_write_is_skipped(write: Callable[..., Path]) -> None
     assert [w.code for w in made.warnings] == ["err.import"]
 
 
+@tag("prog.import.root")
+def test_a_byte_order_mark(write: Callable[..., Path]) -> None:
+    folder = write()
+    (folder / "marked.bt").write_bytes(b"\xef\xbb\xbfinterval:ms:1 { }")
+    made = compile_text('import "marked.bt"; begin { }', str(folder / "main.bt"), host=Reader())
+    assert len(made.plan.programs) == 2
+
+
 @tag("err.import")
 def test_what_cannot_be_imported(write: Callable[..., Path]) -> None:
     folder = write(config="config = { max_map_keys = 5 } interval:ms:1 { }", wrong="interval:ms:1 { print(1 }")

@@ -215,6 +215,7 @@ def test_kprobes_of_one_program_go_by_one_link() -> None:
     [
         ("kprobe:vfs_raed", "Did you mean 'vfs_read'"),
         ("kprobe:sys_nanosleep", "Did you mean '__x64_sys_nanosleep'"),
+        ("kprobe:write", "Did you mean 'vfs_write'"),
         ("fentry:vfs_raed", "Did you mean 'vfs_read'"),
         ("fentry:ext4:vfs_read", "Did you mean 'vmlinux:vfs_read'"),
     ],

@@ -64,16 +64,18 @@ def number(text: str) -> int | None:
 
 
 def similar(name: str, candidates: Iterable[str]) -> tuple[str, ...]:
-    """The hint that offers the nearest of very many names.
+    """The hint that offers the nearest of very many names, or those that have the name in them.
 
     Only names of about the same length that start or end alike are compared in earnest: the 60,000
     functions of a kernel would otherwise take seconds.
     """
+    from pytrace.grammar.advice import containing
     from pytrace.grammar.diagnostics import did_you_mean
 
+    candidates = list(candidates)
     head, tail = name[:2], name[-3:]
     alike = {c for c in candidates if abs(len(c) - len(name)) <= 3 and (c.startswith(head) or c.endswith(tail))}
-    return did_you_mean(name, alike)
+    return did_you_mean(name, alike) or containing(name, candidates)
 
 
 def plural(count: int, noun: str) -> str:

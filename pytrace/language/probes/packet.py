@@ -24,6 +24,7 @@ class _Packet(Probe):
     """Base of both. What `args` has is read from the packet where the block uses it."""
 
     groupable = True
+    repeats = False  # bpf_mprog_attach() in kernel/bpf/mprog.c
     same_arguments = True
     wild = "kernel"
     lacks: ClassVar[Mapping[str, str]] = {

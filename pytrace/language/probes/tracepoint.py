@@ -39,6 +39,7 @@ class Tracepoint(Probe):
     filtered = True
     groupable = True
     by_arguments = True
+    repeats = False  # bpf_prog_array_copy() in kernel/bpf/core.c
     return_code = 1  # the record goes on to perf's own readers (kernel/trace/bpf_trace.c, trace_call_bpf)
     wild = "kernel"
 
@@ -46,6 +47,8 @@ class Tracepoint(Probe):
         parts = place.parts
         if len(parts) == 1 and not is_wildcard(parts[0]):
             hints = (f"Write tracepoint:CATEGORY:{parts[0]}; -l 'tracepoint:*:{parts[0]}' finds it.",)
+            if any(category == parts[0] for category, _ in place.host.events()):
+                hints = (f"Write tracepoint:{parts[0]}:EVENT; -l 'tracepoint:{parts[0]}:*' lists the events.",)
             place.error("err.ap.arity", "tracepoint probe type requires 2 arguments, found 1", hints)
             return
         category, name = parts if len(parts) == 2 else ("*", parts[0])
@@ -82,12 +85,13 @@ class Tracepoint(Probe):
 
     def _hints(self, host: Host, category: str, name: str) -> tuple[str, ...]:
         """What may have been meant: the event in another category, a near category, a near event."""
+        from pytrace.grammar.advice import unknown_event
         from pytrace.grammar.diagnostics import did_you_mean
 
         events = list(host.events())
         names = [n for c, n in events if c == category]
         if names:
-            return did_you_mean(name, names) or (f"List them with -l '{self.name}:{category}:*'.",)
+            return unknown_event(name, names) or (f"List them with -l '{self.name}:{category}:*'.",)
         elsewhere = [f"{c}:{n}" for c, n in events if n == name]
         if elsewhere:
             return (f"Did you mean {' or '.join(map(repr, elsewhere[:3]))}?",)

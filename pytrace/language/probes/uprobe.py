@@ -124,6 +124,10 @@ class _Uprobe(FileProbe):
             hint = f'Names with colons are written with the language: {self.name}:{file}:cpp:"{name}"'
             place.error("err.ap.arity", message, (hint,))
             return False
+        if not rest:
+            hint = f"Write {self.name}:FILE:{file}, e.g. {self.name}:libc:malloc; only -p PID tells the file."
+            place.error("err.ap.arity", f"{self.name} probe type requires 2 or 3 arguments, found 1", (hint,))
+            return False
         return place.check_arity()
 
     def expand(self, place: Place) -> Iterator[Target]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -93,6 +94,8 @@ def _result_end(name: str) -> int:
 
 # ---------------------------------------------------------------- what is wrong
 
+MERGED = ("libpthread.so", "libdl.so", "librt.so", "libutil.so")  # empty but for old programs' sake
+
 
 def report_missing(place: Place, path: str, name: str, symbols: Sequence[Symbol]) -> None:
     """Say that a file has no such function, with the nearest names or another way."""
@@ -104,6 +107,8 @@ def report_missing(place: Place, path: str, name: str, symbols: Sequence[Symbol]
         hints = hints or similar(name, {without_parameters(demangle(s.name)) for s in symbols})
     elif any(name in spellings(demangle(s.name), has_parameters(name)) for s in symbols):
         hints = (f'That is the readable form of a name: write {place.type.name}:{path}:cpp:"{name}".',)
+    if os.path.basename(path).startswith(MERGED):
+        hints = (f"Since glibc 2.34 the functions of this library are in libc: {place.type.name}:libc:{name}.",)
     if place.host.stripped(path):
         hints = (*hints, stripped_hint(path, len(symbols)))
     if not hints:
