@@ -211,6 +211,9 @@ def test_cgroup_path() -> None:
     assert refused('begin { print(cgroupid("/no/such")); }') == [
         'Failed to get `cgroupid` for path: "/no/such": No such file or directory'
     ]
+    assert refused('begin { print(cgroupid("/etc")); }') == [
+        'Failed to get `cgroupid` for path: "/etc": this is no control group (it has no file cgroup.procs)'
+    ]
 
 
 # ---------------------------------------------------------------- processes
