@@ -16,6 +16,7 @@ from pytrace.grammar.nodes import (
     MapElement,
     OffsetOf,
     Positional,
+    StringLiteral,
     TypeName,
     TypeOf,
     Variable,
@@ -226,6 +227,9 @@ class CallChecker(OperatorChecker):
             return self.resolve(argument)
         if "member" in kinds:
             return self._member_offset(arguments[index - 1], argument)
+        if isinstance(argument, StringLiteral) and parameter and parameter.literal and kinds == ("string",):
+            # the program never holds it, so it may be longer than `max_strlen`
+            return self.set(argument, String(len(argument.value) + 1), argument.value)
         return self.need_value(argument, self.infer(argument))
 
     def _member_offset(self, owner: Expr, member: Expr) -> Type:

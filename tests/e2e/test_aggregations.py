@@ -180,6 +180,17 @@ def test_castable_aggregations_become_integers() -> None:
     assert shown(program) == "3 1 -7 -5 (2, 9)\n1\n\n\n@a: -7\n@c: 2\n@i: -5\n@k[2]: 1\n@m[1]: 9\n@s: -5\n"
 
 
+@pytest.mark.tag("agg.sync-read", "type.agg.sign")
+def test_signed_aggregations_compare_as_signed() -> None:
+    program = """begin {
+        @mi = min((int64)-1); @ma = max(-3); @av = avg((int8)-5); @s[1] = sum(-4); @n = count(); @u = max((uint64)-1);
+        @mx = min((uint64)5); @mx = min((int64)-1);
+        print((@mi < 0, @ma >= 0, 0 > @av, @s[1] < 1, @s[2] < 0, @mx < 0, @av < @mi, @n > @s[1], @u > 5, @u < 0));
+        if (@s[1] > 3) { print("positive"); } print(@ma < 0 ? "less" : "more"); clear(@s);
+    }"""
+    assert shown(program).split("\n")[:2] == ["(true, false, true, true, false, true, true, true, true, false)", "less"]
+
+
 @pytest.mark.tag("out.map", "out.map-top", "out.map-div", "map.multikey")
 def test_order_top_and_div() -> None:
     program = """begin {
