@@ -46,6 +46,7 @@ class Frame:
         self.scratch_peak = 0
         self._live: list[tuple[int, Any]] = []  # objects on the stack: size and place
         self._free: dict[int, list[Any]] = {}  # places on the stack whose object is not needed any more, by size
+        self.areas: dict[int, Any] = {}  # words on the stack for loops that have ended, by how many
         self._zero_key: Any = None
         self.objects: dict[int, Any] = {}  # pointers of the context that are known not to be null, by offset
         self._is_early = False

@@ -154,8 +154,12 @@ class LoopGenerator(ExpressionGenerator):
     ) -> None:
         """See Emit: the helper `loop` calls the body, whose shared area holds the addresses that it needs."""
         outer = self.frame
-        area = Area(outer, outer.alloca(ir.ArrayType(I64, VARIABLES + len(carried))), ())
-        outer.stack_used += WORD * (VARIABLES + len(carried))
+        size = VARIABLES + len(carried)
+        words = outer.areas.pop(size, None)
+        if words is None:
+            words = outer.alloca(ir.ArrayType(I64, size))
+            outer.stack_used += WORD * size
+        area = Area(outer, words, ())
         area.put(CONTEXT, self.builder.load(outer.context_slot_, typ=PTR))
         area.put(SCRATCH, self.builder.load(outer.scratch_slot, typ=PTR))
         for word, item in enumerate(carried, VARIABLES):
@@ -180,6 +184,7 @@ class LoopGenerator(ExpressionGenerator):
         outer.scratch_peak = max(outer.scratch_peak, inner.scratch_peak)
         self.frame = outer
         self.frame.call("loop", outer.i32(count), function, area.raw, ir.Constant(I64, 0))
+        outer.areas[size] = words
 
     # ---- the shared area
 
