@@ -220,7 +220,8 @@ class MapAccess(Emitter):
 
         def one(number: Value, carried: Sequence[Value | Slot]) -> Value:
             key, shared = carried
-            assert isinstance(key, Slot) and isinstance(shared, Slot)
+            assert isinstance(key, Slot)
+            assert isinstance(shared, Slot)
             self.store(key, at, self.convert(number, UINT64))
             return work(key, shared)
 
