@@ -191,6 +191,15 @@ def test_signed_aggregations_compare_as_signed() -> None:
     assert shown(program).split("\n")[:2] == ["(true, false, true, true, false, true, true, true, true, false)", "less"]
 
 
+@pytest.mark.tag("agg.sync-read", "fn.kptr", "fn.uptr", "fn.bswap", "fn.strerror")
+def test_functions_take_aggregations_as_integers() -> None:
+    program = """begin {
+        @n = count(); @s = sum(-3); printf("%d %d %s %s ", kptr(@n), uptr(@s), strerror(@n), ksym(@n));
+        print((kptr(@s), bswap(@n) >> 56)); print(uptr(@n)); clear(@n); clear(@s);
+    }"""
+    assert shown(program) == "1 -3 Operation not permitted 0x1 (-3, 1)\n1\n\n\n"
+
+
 @pytest.mark.tag("out.map", "out.map-top", "out.map-div", "map.multikey")
 def test_order_top_and_div() -> None:
     program = """begin {
