@@ -389,6 +389,8 @@ class MapAccess(Emitter):
     def read_aggregate(self, element: Element, kind: Aggregate) -> Value:
         """The integer that a castable aggregation stands for, over all CPUs."""
         feature = self.registry.aggregation(kind)
+        if not feature.castable:
+            return self.integer(0, kind)  # a statement `@h;`: nothing can be done with the value
         total = self.scratch(8 * feature.words, zero=True)
 
         def one(cpu: Value) -> None:

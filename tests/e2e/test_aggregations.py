@@ -200,6 +200,15 @@ def test_functions_take_aggregations_as_integers() -> None:
     assert shown(program) == "1 -3 Operation not permitted 0x1 (-3, 1)\n1\n\n\n"
 
 
+@pytest.mark.tag("agg.sync-read", "agg.hist", "agg.stats")
+def test_an_aggregation_that_is_no_integer_may_be_a_statement() -> None:
+    program = """begin {
+        @h = hist(1); @h; @st["a"] = stats(2); @st["a"]; _ = @h; if (pid) { @h } else { @st["b"] }
+        clear(@h); clear(@st); print("here");
+    }"""
+    assert shown(program) == "here\n\n\n"
+
+
 @pytest.mark.tag("out.map", "out.map-top", "out.map-div", "map.multikey")
 def test_order_top_and_div() -> None:
     program = """begin {
