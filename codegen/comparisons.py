@@ -12,7 +12,7 @@ from pytrace.grammar.emit import Slot, Value
 from pytrace.grammar.hints import Any
 from pytrace.grammar.nodes import Binary, Expr
 from pytrace.grammar.promote import is_scalar, is_signed, promote
-from pytrace.grammar.types import BOOL, UINT8, UINT64, Buffer, EnumType, Int, Record, String, Tuple, size_of
+from pytrace.grammar.types import BOOL, UINT8, UINT64, Aggregate, Buffer, EnumType, Int, Record, String, Tuple, size_of
 
 UNROLLED = 128  # bytes that are compared without a loop
 WORD = 8
@@ -24,7 +24,9 @@ class ComparisonGenerator(MapAccess):
     def comparison(self, node: Binary, left: Value, right: Value) -> Value:
         """Numbers by value, everything else by its bytes."""
         if is_scalar(left.type) and is_scalar(right.type):
-            kinds = [self.typed.types[side] for side in (node.left, node.right)]
+            sides = ((node.left, left), (node.right, right))
+            kinds = [self.typed.types[side] for side, _ in sides]  # they tell literals
+            kinds = [v.type if isinstance(k, Aggregate) else k for k, (_, v) in zip(kinds, sides, strict=True)]
             literals = all(isinstance(k, (Int, EnumType)) and k.signed for k in kinds)
             return self.compare(node.op, left, right, literals or any(map(is_signed, kinds)))
         if isinstance(left.type, String) and isinstance(right.type, String):

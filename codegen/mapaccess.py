@@ -235,8 +235,37 @@ class MapAccess(Emitter):
 
     def lookup(self, map: str, key: Expr | None) -> Value:
         """See Emit."""
-        found = self.find(self.locate_element(map, key, self.typed.probe.span))
-        return Value(Value(INT64, None).type, self.builder.ptrtoint(found, I64))
+        element = self.locate_element(map, key, self.typed.probe.span)
+        if element.spec.buckets and not element.spec.presence:
+            return self._any_bucket(element)
+        return Value(INT64, self.builder.ptrtoint(self.find(element), I64))
+
+    def _any_bucket(self, element: Element) -> Value:
+        """Whether a key has elements: one for each bucket in use."""
+        result = Slot(self.frame.alloca(I64), 8)
+        self.store(result, 0, self.integer(0))
+
+        def look(key: Slot, result: Slot) -> Value:
+            there = self.not_null(self.frame.call_pointer("map_lookup_elem", element.variable, key.raw))
+            self.store(result, 0, there)
+            return there
+
+        self._each_bucket(element, result, look)
+        return self.load(result, 0, INT64)
+
+    def _each_bucket(self, element: Element, result: Slot, work: Callable[[Slot, Slot], Value]) -> None:
+        """Work on a key with each of its buckets, and on the result, until that gives a true value."""
+        kind, at = element.spec.value.type, round_up(size_of(element.spec.key.type), 8)
+        assert isinstance(kind, Aggregate)
+
+        def one(number: Value, carried: Sequence[Value | Slot]) -> Value:
+            key, shared = carried
+            assert isinstance(key, Slot)
+            assert isinstance(shared, Slot)
+            self.store(key, at, self.convert(number, UINT64))
+            return work(key, shared)
+
+        self.loop(self.registry.aggregation(kind).buckets(kind), [element.key, result], one)
 
     def take(self, map: str, key: Expr | None, variable: Expr) -> Value:
         """See Emit."""
@@ -263,7 +292,22 @@ class MapAccess(Emitter):
         element = self.locate_element(map, key, self.typed.probe.span)
         if element.spec.presence:
             return self.empty(element)
+        if element.spec.buckets:
+            return self._delete_buckets(element)
         return Value(INT64, self.frame.call("map_delete_elem", element.variable, element.key.raw))
+
+    def _delete_buckets(self, element: Element) -> Value:
+        """Delete all elements of a key. 0, or -ENOENT."""
+        result = Slot(self.frame.alloca(I64), 8)
+        self.store(result, 0, self.integer(-ENOENT))
+
+        def delete(key: Slot, result: Slot) -> Value:
+            failed = self.truth(Value(INT64, self.frame.call("map_delete_elem", element.variable, key.raw)))
+            self.when(failed, lambda: None, lambda: self.store(result, 0, self.integer(0)))
+            return self.integer(0)
+
+        self._each_bucket(element, result, delete)
+        return self.load(result, 0, INT64)
 
     def empty(self, element: Element) -> Value:
         """What `delete` does to an array: every value and presence word becomes zero. 0, or -ENOENT."""
@@ -392,6 +436,8 @@ class MapAccess(Emitter):
     def read_aggregate(self, element: Element, kind: Aggregate) -> Value:
         """The integer that a castable aggregation stands for, over all CPUs."""
         feature = self.registry.aggregation(kind)
+        if not feature.castable:
+            return self.integer(0, kind)  # a statement `@h;`: nothing can be done with the value
         total = self.scratch(8 * feature.words, zero=True)
 
         def one(cpu: Value) -> None:

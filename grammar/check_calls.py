@@ -226,10 +226,11 @@ class CallChecker(OperatorChecker):
             return self.resolve(argument)
         if "member" in kinds:
             return self._member_offset(arguments[index - 1], argument)
-        if isinstance(argument, StringLiteral) and parameter and parameter.literal and parameter.name == "format":
-            # however long: it stays in user space ([lex.string.limit])
+        if isinstance(argument, StringLiteral) and parameter and parameter.literal and kinds == ("string",):
+            # the program never holds it, so it may be longer than `max_strlen` ([lex.string.limit])
             return self.set(argument, String(len(argument.value) + 1), argument.value)
-        return self.need_value(argument, self.infer(argument))
+        kind = self.need_value(argument, self.infer(argument))
+        return self.number(kind) if "int" in kinds else kind
 
     def _member_offset(self, owner: Expr, member: Expr) -> Type:
         """`a` or `a.b` as an argument: it stands for where that is in the type that the argument before it

@@ -302,7 +302,9 @@ class OperatorChecker(Checker):
 
     def branch_type(self, node: Expr, then: Type, otherwise: Type) -> Type:
         """The common type of two branches."""
-        kind = promote(self.number(then), self.number(otherwise))
+        kinds = [self.number(then), self.number(otherwise)]
+        unlike = NONE not in kinds and len({isinstance(kind, Aggregate) for kind in kinds}) == 2  # hist and a number
+        kind = None if unlike else promote(*kinds)
         if kind is None:
             return self.error(
                 "err.type.branch",

@@ -31,7 +31,7 @@ def format_program(source: Source, builtin_words: frozenset[str]) -> str:
     """The text of a program in the canonical layout. Raises `CompileError` if it is none."""
     program = parse(source, builtin_words, Diagnostics())
     lexemes = list(Lexer(source, builtin_words).program())
-    return _Layout(source).text(list(words_of(lexemes, program)))
+    return _Layout(source).text([word for word in words_of(lexemes, program) if word.text])
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,7 @@ class _Layout:
             inside = depth if word.text[:1] != "}" else word.depth + 1
             self._gap(before, word, inside)
             depth = word.depth + (word.text == "{")
-            if word.text:
-                self._pieces.append(_Piece(word.text, word.space or self._after_comment(), word.level))
+            self._pieces.append(_Piece(word.text, word.space or self._after_comment(), word.level))
         self._gap(words[-1] if words else None, None, 0)
         self._end_line()
         return "".join(f"{line}\n" for line in self._lines)
@@ -107,9 +106,9 @@ class _Layout:
                 fresh = False
             self._comment(comment)
             may_spread = True
-            if comment.alone or comment.ends_line:
+            fresh = comment.alone or comment.ends_line
+            if fresh:
                 self._new_line(INDENT * depth, outer)
-                fresh = True
             elif due and not comment.last:
                 due = False  # it is about what follows on its line
         if after is None:
@@ -136,7 +135,7 @@ class _Layout:
 
     def _comment(self, comment: _Comment) -> None:
         """Write a comment; the lines of one that is alone move together."""
-        first, *more = (line.rstrip() for line in comment.text.split("\n"))
+        first, *more = (line.rstrip() for line in comment.text.rstrip().split("\n"))  # it may not be closed
         if comment.alone and all(line.lstrip().startswith("*") for line in more):
             more = [f"{self._margin} {line.lstrip()}" for line in more]
         elif comment.alone:

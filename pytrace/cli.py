@@ -267,6 +267,16 @@ def _list_program(arguments: Arguments, messages: Messages) -> int:
     return print_lines(messages, (f"{line}\n" for line in lines))
 
 
+def _open_standard_streams() -> None:
+    """Give the streams that the caller has closed to /dev/null: a map or a probe must not get their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.set_inheritable(number, True)
+
+
 def run(main: Callable[[], int] = main) -> NoReturn:
     """The console script: like `main`, and ends the process.
 
@@ -276,6 +286,7 @@ def run(main: Callable[[], int] = main) -> NoReturn:
     gc.disable()
     status = INTERNAL
     try:
+        _open_standard_streams()
         status = main()
     except Exception as error:
         status = report(error, make_messages(os.environ), verbose=False)

@@ -90,7 +90,7 @@ class Features:
         if feature in self._probes:
             return self._probes[feature]()
         if feature.startswith("kfunc:"):
-            _, name, kind = feature.split(":")
+            name, _, kind = feature.removeprefix("kfunc:").rpartition(":")
             return self._may_call(name, _PROGRAM_TYPES[kind])
         return self._has_helper(feature.removeprefix("bpf_"))
 

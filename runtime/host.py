@@ -3,6 +3,7 @@ kept."""
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -357,8 +358,10 @@ class LiveHost:
     def cgroup_id(self, path: str) -> int:
         """See `Host`. It is the inode of the directory (fs/kernfs/dir.c, `kernfs_ino`, where inodes have 64
         bits)."""
-        os.stat(os.path.join(path, "cgroup.procs"))  # only control groups have it
-        return os.stat(path).st_ino
+        inode = os.stat(path).st_ino
+        if not os.path.exists(os.path.join(path, "cgroup.procs")):  # only control groups have it
+            raise NotADirectoryError(errno.ENOTDIR, "this is no control group (it has no file cgroup.procs)")
+        return inode
 
     @cached_property
     def _cpus(self) -> int:

@@ -180,6 +180,35 @@ def test_castable_aggregations_become_integers() -> None:
     assert shown(program) == "3 1 -7 -5 (2, 9)\n1\n\n\n@a: -7\n@c: 2\n@i: -5\n@k[2]: 1\n@m[1]: 9\n@s: -5\n"
 
 
+@pytest.mark.tag("agg.sync-read", "type.agg.sign")
+def test_signed_aggregations_compare_as_signed() -> None:
+    program = """begin {
+        @mi = min((int64)-1); @ma = max(-3); @av = avg((int8)-5); @s[1] = sum(-4); @n = count(); @u = max((uint64)-1);
+        @mx = min((uint64)5); @mx = min((int64)-1);
+        print((@mi < 0, @ma >= 0, 0 > @av, @s[1] < 1, @s[2] < 0, @mx < 0, @av < @mi, @n > @s[1], @u > 5, @u < 0));
+        if (@s[1] > 3) { print("positive"); } print(@ma < 0 ? "less" : "more"); clear(@s);
+    }"""
+    assert shown(program).split("\n")[:2] == ["(true, false, true, true, false, true, true, true, true, false)", "less"]
+
+
+@pytest.mark.tag("agg.sync-read", "fn.kptr", "fn.uptr", "fn.bswap", "fn.strerror")
+def test_functions_take_aggregations_as_integers() -> None:
+    program = """begin {
+        @n = count(); @s = sum(-3); printf("%d %d %s %s ", kptr(@n), uptr(@s), strerror(@n), ksym(@n));
+        print((kptr(@s), bswap(@n) >> 56)); print(uptr(@n)); clear(@n); clear(@s);
+    }"""
+    assert shown(program) == "1 -3 Operation not permitted 0x1 (-3, 1)\n1\n\n\n"
+
+
+@pytest.mark.tag("agg.sync-read", "agg.hist", "agg.stats")
+def test_an_aggregation_that_is_no_integer_may_be_a_statement() -> None:
+    program = """begin {
+        @h = hist(1); @h; @st["a"] = stats(2); @st["a"]; _ = @h; if (pid) { @h } else { @st["b"] }
+        clear(@h); clear(@st); print("here");
+    }"""
+    assert shown(program) == "here\n\n\n"
+
+
 @pytest.mark.tag("out.map", "out.map-top", "out.map-div", "map.multikey")
 def test_order_top_and_div() -> None:
     program = """begin {

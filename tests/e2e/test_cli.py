@@ -97,6 +97,17 @@ def test_help_and_version(run: Runner) -> None:
     assert version == run("--version")
 
 
+@tag("run.streams")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(closed: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = f"{sys.executable} -m pytrace -o {out} -e 'begin {{ @[1] = 1; printf(\"hi\\n\"); }}' {closed}"
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
+    assert out.read_text() == "hi\n\n\n@[1]: 1\n"
+    command = command.replace(f"-o {out} ", "")
+    assert subprocess.run(["sh", "-c", command], check=False, stdout=subprocess.PIPE).returncode == 0
+
+
 @tag("cli.unsafe")
 def test_unsafe(run: Runner) -> None:
     refused = run("-e", 'begin { system("echo hi"); }')

@@ -211,6 +211,9 @@ def test_cgroup_path() -> None:
     assert refused('begin { print(cgroupid("/no/such")); }') == [
         'Failed to get `cgroupid` for path: "/no/such": No such file or directory'
     ]
+    assert refused('begin { print(cgroupid("/etc")); }') == [
+        'Failed to get `cgroupid` for path: "/etc": this is no control group (it has no file cgroup.procs)'
+    ]
 
 
 # ---------------------------------------------------------------- processes
@@ -319,6 +322,15 @@ MAPS = [
         "fn.delete",
         "@[1] = count(); @h[1] = hist(5); print(delete(@, 1)); print(has_key(@, 1));",
         "true false",
+    ),
+    Rule(
+        "fn.delete fn.has_key agg.hist agg.lhist agg.tseries",
+        "@h[1, comm] = hist(-5, 5); @h[1, comm] = hist((int64)9223372036854775807, 5); @h[2, comm] = hist(7, 5); "
+        "print((has_key(@h, (1, comm)), has_key(@h, (3, comm)), delete(@h, (1, comm)), delete(@h, (1, comm)), "
+        "has_key(@h, (1, comm)), len(@h))); "
+        "@l[1] = lhist(-1, 0, 1000, 1); @l[1] = lhist(1000, 0, 1000, 1); print((delete(@l, 1), has_key(@l, 1), len(@l))); "
+        "@t[1] = tseries(1, 1s, 3); print((has_key(@t, 1), delete(@t, 1), has_key(@t, 1)));",
+        "(true, false, true, false, false, 1) (true, false, 0) (true, true, false)",
     ),
     Rule(
         "fn.has_key map.has_key",

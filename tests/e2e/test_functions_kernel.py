@@ -90,6 +90,7 @@ def test_what_is_known_of_kernel_functions(host: LiveHost) -> None:
     assert exist[2] == "false"
     # vfs_read is a function like any other, which programs may not call
     assert begin('print(kfunc_allowed("vfs_read")); print(kfunc_allowed("no_such_function"));') == "false false"
+    assert begin('print(kfunc_allowed("no:such")); print(kfunc_allowed(""));') == "false false"
     assert refused("begin { print(kfunc_exist(comm)); }") == ["kfunc_exist() accepts a string literal only"]
     assert refused("begin { print(kfunc_allowed(5)); }") == ["kfunc_allowed() accepts a string literal only"]
     assert refused("begin { print(kfunc_allowed()); }") == ["kfunc_allowed() requires one argument (0 provided)"]

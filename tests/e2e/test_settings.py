@@ -190,3 +190,16 @@ def test_a_map_in_place_of_the_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert begin("@ts = (uint64)5; print((nsecs, nsecs(monotonic))); @ts = 7; print(nsecs);") == "(5, 5) 7"
     with pytest.raises(SettingError, match="no map @ts"):
         begin("print(nsecs); @other = 1;")
+
+
+@tag("lex.string.limit", "cfg.max_strlen")
+def test_formats_and_names_may_be_longer_than_strings() -> None:
+    text = """begin {
+        printf("a format of any length %d\\n", 1); time("no time to lose\\n"); cat("/proc/sys/kernel/ostype");
+        print(strftime("a long time", nsecs)); print(ksym(kaddr("vfs_read"))); assert(true, "x");
+    }"""
+    shown = run(with_setting("max_strlen = 5", text)).text
+    assert shown == "a format of any length 1\nno time to lose\nLinux\na long time\nvfs_read\n"
+    for body in ('printf("%s", "value")', 'print(getopt("a", "value"))', 'print("value")'):
+        with pytest.raises(CompileError, match=r"String is too long \(over 4 bytes\): value"):
+            compile_text(with_setting("max_strlen = 5", f"begin {{ {body}; }}"), host=FakeHost())

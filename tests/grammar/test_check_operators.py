@@ -163,6 +163,12 @@ OPERATORS = [
     Said("err.type.cond", "if ((1, 2)) { }", "Invalid condition: (int8,int8)", "(1, 2)", tags="stmt.cond"),
     Said(
         "err.type.branch",
+        "@h = hist(1); print(pid ? @h : 1);",
+        "Branches must return the same type or compatible types: have 'hist_t' and 'int8'",
+        "pid ? @h : 1",
+    ),
+    Said(
+        "err.type.branch",
         'print(pid ? 1 : "a");',
         "Branches must return the same type or compatible types: have 'int8' and 'string[2]'",
         'pid ? 1 : "a"',

@@ -152,6 +152,20 @@ begin // third
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("begin { f(// a\n /*\n*/1); }", "begin\n{\n  f( // a\n    /*\n*/ 1);\n}\n"),
+        ("config={a=1;/* a */;// b\nb=2} begin{}", "config = {\n  a = 1;\n  /* a */ // b\n  b = 2;\n}\nbegin\n{ }\n"),
+        ("begin{}\n/*\n * never closed\n *  ", "begin\n{ }\n/*\n * never closed\n *\n"),
+        ("begin{}\n/* never closed\n\n  ", "begin\n{ }\n/* never closed\n"),
+    ],
+)
+def test_odd_comments(text: str, result: str) -> None:
+    assert formatted(text) == result
+    assert formatted(result) == result
+
+
 def test_long_lines() -> None:
     arguments = ", ".join(f"args.member_{i}" for i in range(20))
     result = check(
@@ -193,6 +207,11 @@ GAPS = st.sampled_from(
         "\n/* f\n * g */\n",
         "\n/* h */ ",
         " /**/\n",
+        " /* i */",
+        " //*\n",
+        "\n/* j\n*/",
+        " /*\n*/",
+        "\r\n",
     ]
 )
 
