@@ -7,6 +7,7 @@ more and is made only for lists and for enumerators. Format: Documentation/bpf/b
 from __future__ import annotations
 
 import ctypes
+import os
 import struct
 from collections.abc import Iterator
 from enum import IntEnum
@@ -93,7 +94,8 @@ def _library() -> ctypes.CDLL:
 
 
 class BtfFile:
-    """An open BTF blob. It lives as long as the process: libbpf's memory is never given back."""
+    """An open BTF blob. It lives as long as the process: libbpf's memory is never given back, so the kernel's (10 MB)
+    are opened once, however many programs are compiled."""
 
     def __init__(self, handle: int, module: str, base: BtfFile | None) -> None:
         self.module = module
@@ -111,6 +113,7 @@ class BtfFile:
         self._strings_end: int = self._strings_start + strings_size
 
     @classmethod
+    @cache
     def kernel(cls) -> BtfFile | None:
         """The running kernel's own BTF, None if it has none."""
         handle = _library().btf__load_vmlinux_btf()
@@ -125,6 +128,15 @@ class BtfFile:
     @classmethod
     def of_module(cls, name: str, base: BtfFile) -> BtfFile | None:
         """The BTF of a loaded kernel module (/sys/kernel/btf/NAME), None if it has none."""
+        try:
+            loaded = os.stat(encode_text(f"/sys/kernel/btf/{name}")).st_ino  # another when it is loaded again
+        except OSError:
+            return None
+        return cls._module(name, base, loaded)
+
+    @classmethod
+    @cache
+    def _module(cls, name: str, base: BtfFile, loaded: int) -> BtfFile | None:
         handle = _library().btf__parse_split(encode_text(f"/sys/kernel/btf/{name}"), base._handle)
         return cls(handle, name, base) if handle else None
 

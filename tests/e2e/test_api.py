@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +82,19 @@ def test_a_trace_can_be_stopped() -> None:
             elif output.kind == "value":
                 t.stop()
         assert t.maps["@"] == 1
+
+
+def resident() -> int:
+    """Bytes of this process's memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def test_many_programs_in_one_process_take_no_more_memory() -> None:
+    """The kernel's types alone are 6 MB."""
+    sizes = []
+    for number in range(24):
+        text = f"begin {{ @[((struct task_struct *)curtask)->tgid, {number}] = count(); exit(); }}"
+        with pytrace.trace(text, cache=False) as t:
+            t.run()
+        sizes.append(resident())
+    assert sizes[-1] - sizes[7] < 24 << 20
