@@ -7,6 +7,7 @@ from llvmlite import ir
 from pytrace.codegen.comparisons import ComparisonGenerator
 from pytrace.codegen.frame import I64
 from pytrace.codegen.linking import linked_function
+from pytrace.grammar.attaching import IterAttach, TrampolineAttach
 from pytrace.grammar.emit import Slot, Value
 from pytrace.grammar.hints import Any
 from pytrace.grammar.host import LinkedFunction
@@ -32,7 +33,6 @@ from pytrace.grammar.nodes import (
     Unary,
     Variable,
 )
-from pytrace.grammar.plan import IterAttach, TrampolineAttach
 from pytrace.grammar.promote import is_scalar, settled
 from pytrace.grammar.types import (
     BOOL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from pytrace.grammar import advice, attachpoint
+from pytrace.grammar.attaching import OnDemand
 from pytrace.grammar.attachpoint import AttachPoint
 from pytrace.grammar.nodes import (
     Assign,
@@ -19,7 +20,6 @@ from pytrace.grammar.nodes import (
     TypeName,
     walk,
 )
-from pytrace.grammar.plan import OnDemand
 from pytrace.grammar.probetype import ProbeType
 from pytrace.grammar.spec import Action, Context, Function, Registry, Target
 from pytrace.grammar.types import INTEGERS

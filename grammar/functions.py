@@ -5,6 +5,7 @@ A body is checked like the block of a probe, one that knows nothing of where it 
 
 from __future__ import annotations
 
+from pytrace.grammar.attaching import OnDemand
 from pytrace.grammar.check_statements import StatementChecker
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.diagnostics import Label
@@ -25,7 +26,6 @@ from pytrace.grammar.nodes import (
     Variable,
     walk,
 )
-from pytrace.grammar.plan import OnDemand
 from pytrace.grammar.probetype import ProbeType
 from pytrace.grammar.spec import FUNCTION, Context, Registry, Target
 from pytrace.grammar.types import NONE, VOID, Aggregate, Space, String, Void

@@ -8,10 +8,10 @@ from pytrace.grammar.spec import Context, Feature, Function, Target
 if TYPE_CHECKING:  # a listing needs none of these
     from collections.abc import Iterator, Mapping, Sequence
 
+    from pytrace.grammar.attaching import Attach
     from pytrace.grammar.attachpoint import AttachPoint
     from pytrace.grammar.emit import Emit, Value
     from pytrace.grammar.host import Host
-    from pytrace.grammar.plan import Attach
     from pytrace.grammar.source import Span
     from pytrace.grammar.types import Member
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from pytrace.grammar.attaching import Attach
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.host import Host
-from pytrace.grammar.plan import Attach
 from pytrace.grammar.typing import TypedProbe
 
 

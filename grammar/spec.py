@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # a run of a program that is compiled already does without th
     import re
     from collections.abc import Callable, Iterable, Sequence
 
+    from pytrace.grammar.attaching import Attach
     from pytrace.grammar.config import Config
     from pytrace.grammar.diagnostics import Diagnostics
     from pytrace.grammar.emit import Emit, Slot, Value
@@ -24,7 +25,6 @@ if TYPE_CHECKING:  # a run of a program that is compiled already does without th
     from pytrace.grammar.lines import Line
     from pytrace.grammar.nodes import Call, Expr, Identifier, Map, MapElement
     from pytrace.grammar.plan import Action as ActionRecord
-    from pytrace.grammar.plan import Attach
     from pytrace.grammar.probetype import ProbeType
     from pytrace.grammar.source import Span
     from pytrace.grammar.types import Member, Type

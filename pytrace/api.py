@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 
 from pytrace.compilation import Compilation, compile_text, live_host
+from pytrace.grammar.attaching import SIGUSR1, IterAttach, OnDemand, UprobeAttach
 from pytrace.grammar.data import dataclass, field, replace
 from pytrace.grammar.hints import TYPE_CHECKING, Any
-from pytrace.grammar.plan import SIGUSR1, IterAttach, OnDemand, Plan, UprobeAttach
+from pytrace.grammar.plan import Plan
 from pytrace.grammar.spec import REGISTRY, Output
 from pytrace.objectcache import ObjectCache
 from pytrace.options import Options

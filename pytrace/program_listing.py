@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 
 from pytrace.compilation import compile_filter, live_host
 from pytrace.grammar import analyse
+from pytrace.grammar.attaching import OnDemand
 from pytrace.grammar.diagnostics import Diagnostics
 from pytrace.grammar.expand import expand
 from pytrace.grammar.host import Host
 from pytrace.grammar.imports import resolve_imports
-from pytrace.grammar.plan import OnDemand
 from pytrace.grammar.settings import effective_config
 from pytrace.grammar.source import Source
 from pytrace.grammar.spec import REGISTRY, Context, Target

@@ -13,9 +13,9 @@ from contextlib import ExitStack
 from types import FrameType
 
 from pytrace.arguments import Arguments, UsageError
+from pytrace.grammar.attaching import SIGUSR1
 from pytrace.grammar.hints import TYPE_CHECKING
 from pytrace.grammar.lines import LINES
-from pytrace.grammar.plan import SIGUSR1
 from pytrace.messages import COLOR_VARIABLE, FAILED, NOT_RUNNING, Messages, interrupted_quietly, report
 from pytrace.options import Options
 from pytrace.printer import STDOUT, JsonPrinter, Stream, TextPrinter, WriteError, make_printer

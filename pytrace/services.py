@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
+from pytrace.grammar.attaching import TcAttach, UprobeAttach, XdpAttach
 from pytrace.grammar.config import Config
 from pytrace.grammar.hints import TYPE_CHECKING
 from pytrace.grammar.layout import Layout
-from pytrace.grammar.plan import Plan, TcAttach, UprobeAttach, XdpAttach, layouts
+from pytrace.grammar.plan import Plan, layouts
 from pytrace.grammar.spec import REGISTRY
 from pytrace.grammar.types import Opaque, Stack
 

@@ -10,7 +10,8 @@ from pytrace.grammar.spec import Output
 
 if TYPE_CHECKING:
     from pytrace.api import Trace
-    from pytrace.grammar.plan import OnDemand, ProgramSpec
+    from pytrace.grammar.attaching import OnDemand
+    from pytrace.grammar.plan import ProgramSpec
 
 GREEN, RED, RESET = "\033[32m", "\033[31m", "\033[0m"
 

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from ctypes import CFUNCTYPE, POINTER, c_char_p, c_int, c_long, c_size_t, c_uint32, c_void_p
 from pathlib import Path
 
+from pytrace.grammar.attaching import TrampolineAttach
 from pytrace.grammar.hints import Any
 from pytrace.grammar.host import HostError
-from pytrace.grammar.plan import TrampolineAttach
 from pytrace.grammar.source import encode_text
 from pytrace.runtime.bpfids import open_btf, open_program
 from pytrace.runtime.btffile import BtfFile, Kind

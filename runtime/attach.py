@@ -7,16 +7,12 @@ import errno
 import os
 from collections.abc import Iterable
 
-from pytrace.grammar.data import dataclass
-from pytrace.grammar.hints import TYPE_CHECKING, Any
-from pytrace.grammar.plan import (
+from pytrace.grammar.attaching import (
     Attach,
     IterAttach,
     KprobeAttach,
     OnDemand,
     PerfEventAttach,
-    Plan,
-    ProgramSpec,
     RawTracepointAttach,
     SystemCallsAttach,
     TcAttach,
@@ -25,8 +21,10 @@ from pytrace.grammar.plan import (
     UprobeAttach,
     WatchpointAttach,
     XdpAttach,
-    count_of,
 )
+from pytrace.grammar.data import dataclass
+from pytrace.grammar.hints import TYPE_CHECKING, Any
+from pytrace.grammar.plan import Plan, ProgramSpec, count_of
 from pytrace.grammar.source import encode_text
 from pytrace.runtime import attach_perf
 from pytrace.runtime.attach_multi import FACILITIES, Group, groups, link_type, singles

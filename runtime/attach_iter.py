@@ -8,7 +8,7 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 
-from pytrace.grammar.plan import IterAttach
+from pytrace.grammar.attaching import IterAttach
 from pytrace.runtime.links import DescriptorLink
 from pytrace.runtime.mounts import bpffs, pin_path
 from pytrace.runtime.syscalls import bpf_iter_create, bpf_link_create, bpf_obj_pin

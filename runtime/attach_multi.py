@@ -13,17 +13,10 @@ import os
 import struct
 from collections.abc import Sequence
 
+from pytrace.grammar.attaching import Attach, KprobeAttach, KprobeMultiAttach, KprobeSessionAttach, UprobeAttach
 from pytrace.grammar.data import dataclass, replace
 from pytrace.grammar.hints import TypeVar
-from pytrace.grammar.plan import (
-    Attach,
-    KprobeAttach,
-    KprobeMultiAttach,
-    KprobeSessionAttach,
-    ProgramSpec,
-    UprobeAttach,
-    count_of,
-)
+from pytrace.grammar.plan import ProgramSpec, count_of
 from pytrace.grammar.source import encode_text
 from pytrace.runtime.links import DescriptorLink, Link
 from pytrace.runtime.syscalls import bpf_link_create, load_empty_kprobe_program

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import struct
 
-from pytrace.grammar.plan import TcAttach, XdpAttach
+from pytrace.grammar.attaching import TcAttach, XdpAttach
 from pytrace.runtime.links import DescriptorLink, Link
 from pytrace.runtime.netns import inside
 from pytrace.runtime.syscalls import bpf_link_create

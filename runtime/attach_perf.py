@@ -11,9 +11,9 @@ import os
 from collections.abc import Iterator
 from functools import cache
 
+from pytrace.grammar.attaching import KprobeAttach, PerfEventAttach, TracepointAttach, UprobeAttach, WatchpointAttach
 from pytrace.grammar.data import replace
 from pytrace.grammar.hints import Any
-from pytrace.grammar.plan import KprobeAttach, PerfEventAttach, TracepointAttach, UprobeAttach, WatchpointAttach
 from pytrace.grammar.source import encode_text
 from pytrace.runtime import cpus, libbpf
 from pytrace.runtime.links import Link, release_all, stop_all

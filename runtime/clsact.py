@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from pytrace.grammar.attaching import TcAttach
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.hints import Any
-from pytrace.grammar.plan import TcAttach
 from pytrace.runtime import netns
 from pytrace.runtime.links import Link
 

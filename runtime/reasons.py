@@ -6,8 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from pytrace.grammar.hints import assert_never
-from pytrace.grammar.plan import (
+from pytrace.grammar.attaching import (
     Attach,
     IterAttach,
     KprobeAttach,
@@ -23,6 +22,7 @@ from pytrace.grammar.plan import (
     WatchpointAttach,
     XdpAttach,
 )
+from pytrace.grammar.hints import assert_never
 from pytrace.runtime.attach_perf import DEVICES
 from pytrace.runtime.mounts import BPFFS, bpffs, pin_path, tracefs
 

@@ -12,22 +12,10 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 
+from pytrace.grammar.attaching import IterAttach, TrampolineAttach
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.hints import TYPE_CHECKING
-from pytrace.grammar.plan import (
-    CONTROL,
-    GLOBAL_DATA,
-    GUARD,
-    LOST,
-    OPTIONS,
-    REFUSED,
-    RING,
-    IterAttach,
-    MapSpec,
-    Plan,
-    ProgramSpec,
-    TrampolineAttach,
-)
+from pytrace.grammar.plan import CONTROL, GLOBAL_DATA, GUARD, LOST, OPTIONS, REFUSED, RING, MapSpec, Plan, ProgramSpec
 from pytrace.runtime import cpus, libbpf
 from pytrace.runtime.attach import Attacher, AttachFailure
 from pytrace.runtime.bpf_object import BpfObject

@@ -18,9 +18,10 @@ import pytrace
 from pytrace.api import Losses, Trace
 from pytrace.arguments import UsageError, parse
 from pytrace.cli import main, read_program
+from pytrace.grammar.attaching import OnDemand
 from pytrace.grammar.config import Config
 from pytrace.grammar.diagnostics import CompileError, Diagnostics
-from pytrace.grammar.plan import MapSpec, OnDemand, Plan, ProgramSpec
+from pytrace.grammar.plan import MapSpec, Plan, ProgramSpec
 from pytrace.grammar.settings import SettingError
 from pytrace.grammar.source import Source
 from pytrace.grammar.spec import Output

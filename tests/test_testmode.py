@@ -10,8 +10,9 @@ from typing import Any, cast
 import pytest
 
 from pytrace.api import Trace
+from pytrace.grammar.attaching import OnDemand
 from pytrace.grammar.config import Config
-from pytrace.grammar.plan import OnDemand, Plan, ProgramSpec
+from pytrace.grammar.plan import Plan, ProgramSpec
 from pytrace.grammar.spec import Output
 from pytrace.options import Options
 from pytrace.printer import document

@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from pytrace.api import trace
+from pytrace.grammar.attaching import KprobeSessionAttach
 from pytrace.grammar.diagnostics import CompileError
-from pytrace.grammar.plan import KprobeSessionAttach
 from pytrace.grammar.spec import REGISTRY
 from pytrace.listing import list_probes
 from pytrace.runtime.attach import AttachError

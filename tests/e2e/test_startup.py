@@ -27,7 +27,7 @@ HELLO = 'BEGIN { printf("hello %d\\n", 1); exit(); }'
 OURS = {
     "", ".api", ".arguments", ".cli", ".compilation", ".messages", ".native", ".objectcache", ".options", ".printer",
     ".running", ".services", ".session",
-    ".grammar", ".grammar.columns", ".grammar.config", ".grammar.data", ".grammar.hints", ".grammar.layout", ".grammar.plan", ".grammar.source",
+    ".grammar", ".grammar.attaching", ".grammar.columns", ".grammar.config", ".grammar.data", ".grammar.hints", ".grammar.layout", ".grammar.plan", ".grammar.source",
     ".grammar.jsontext", ".grammar.lines", ".grammar.output", ".grammar.spec", ".grammar.types",
     ".runtime", ".runtime.attach", ".runtime.attach_multi", ".runtime.attach_perf", ".runtime.bpf_object",
     ".runtime.cpus", ".runtime.facts", ".runtime.libbpf", ".runtime.links", ".runtime.maps", ".runtime.misses",

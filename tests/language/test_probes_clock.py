@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytrace.grammar.attaching import OnDemand, PerfEventAttach
 from pytrace.grammar.attachpoint import matcher
-from pytrace.grammar.plan import OnDemand, PerfEventAttach
 from pytrace.grammar.spec import REGISTRY
 from pytrace.language.probes.common import is_wildcard
 from tests.language.probe_world import expand

@@ -8,14 +8,9 @@ from dataclasses import replace
 import pytest
 
 from pytrace.compilation import Compilation, compile_text
+from pytrace.grammar.attaching import KprobeAttach, KprobeMultiAttach, KprobeSessionAttach, TrampolineAttach
 from pytrace.grammar.diagnostics import CompileError
-from pytrace.grammar.plan import (
-    GUARD,
-    KprobeAttach,
-    KprobeMultiAttach,
-    KprobeSessionAttach,
-    TrampolineAttach,
-)
+from pytrace.grammar.plan import GUARD
 from pytrace.grammar.spec import REGISTRY
 from pytrace.grammar.types import BOOL
 from pytrace.listing import list_probes

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pytrace.compilation import compile_text
+from pytrace.grammar.attaching import IterAttach
 from pytrace.grammar.diagnostics import CompileError
-from pytrace.grammar.plan import IterAttach
 from pytrace.grammar.spec import REGISTRY, Sink
 from pytrace.grammar.types import (
     BOOL,

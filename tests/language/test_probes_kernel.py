@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from pytrace.grammar.plan import (
+from pytrace.grammar.attaching import (
     KprobeAttach,
     KprobeMultiAttach,
     RawTracepointAttach,

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytrace.compilation import compile_text
+from pytrace.grammar.attaching import TcAttach, XdpAttach
 from pytrace.grammar.emit import Emit
 from pytrace.grammar.host import Interface
-from pytrace.grammar.plan import TcAttach, XdpAttach
 from pytrace.grammar.spec import REGISTRY
 from pytrace.grammar.types import Opaque
 from pytrace.language.probes.headers import FIELDS

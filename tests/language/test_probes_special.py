@@ -6,8 +6,8 @@ import pytest
 
 import pytrace.language  # noqa: F401  (features register themselves)
 from pytrace.compilation import Compilation, FilterError, compile_text
+from pytrace.grammar.attaching import OnDemand, WatchpointAttach
 from pytrace.grammar.diagnostics import CompileError
-from pytrace.grammar.plan import OnDemand, WatchpointAttach
 from pytrace.grammar.spec import REGISTRY
 from pytrace.options import Options
 from tests.fakehost import FakeHost

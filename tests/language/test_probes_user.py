@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
+from pytrace.grammar.attaching import UprobeAttach
 from pytrace.grammar.host import UsdtArgument, UsdtLocation
-from pytrace.grammar.plan import UprobeAttach
 from pytrace.grammar.types import Int, Space
 from tests.language.probe_world import Machine, World, expand, registers
 

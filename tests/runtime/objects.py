@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 
+from pytrace.grammar.attaching import Attach
 from pytrace.grammar.config import Config
 from pytrace.grammar.layout import Layout
-from pytrace.grammar.plan import RING, Attach, MapSpec, Plan, ProgramSpec
+from pytrace.grammar.plan import RING, MapSpec, Plan, ProgramSpec
 from pytrace.grammar.types import UINT32, UINT64
 from pytrace.runtime.maps import Values
 from pytrace.runtime.process import Child

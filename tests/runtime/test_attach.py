@@ -15,13 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from pytrace.grammar.plan import (
+from pytrace.grammar.attaching import (
     Attach,
     KprobeAttach,
     KprobeMultiAttach,
     KprobeSessionAttach,
     PerfEventAttach,
-    ProgramSpec,
     RawTracepointAttach,
     TcAttach,
     TracepointAttach,
@@ -29,6 +28,7 @@ from pytrace.grammar.plan import (
     UprobeAttach,
     XdpAttach,
 )
+from pytrace.grammar.plan import ProgramSpec
 from pytrace.runtime import attach, cpus, misses
 from pytrace.runtime.attach import AttachError, order
 from pytrace.runtime.attach_multi import UPROBE_MULTI, FileGroup, KernelGroup, groups, has_multi, singles

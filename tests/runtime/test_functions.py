@@ -13,9 +13,9 @@ import pytest
 from pytrace.api import trace
 from pytrace.cli import main
 from pytrace.compilation import compile_text
+from pytrace.grammar.attaching import KprobeMultiAttach, KprobeSessionAttach, TrampolineAttach
 from pytrace.grammar.diagnostics import CompileError
 from pytrace.grammar.host import HostError
-from pytrace.grammar.plan import KprobeMultiAttach, KprobeSessionAttach, TrampolineAttach
 from pytrace.options import Options
 from pytrace.runtime import bpfids
 from pytrace.runtime.aims import Aims, in_modules

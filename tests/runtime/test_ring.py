@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pytrace.grammar.plan import OnDemand, TracepointAttach
+from pytrace.grammar.attaching import OnDemand, TracepointAttach
 from pytrace.runtime import ring as reader
 from pytrace.runtime.ring import closest_power_of_two, ring_size
 from pytrace.runtime.tracer import Tracer

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytrace.grammar.plan import (
+from pytrace.grammar.attaching import (
     Attach,
     KprobeMultiAttach,
     OnDemand,

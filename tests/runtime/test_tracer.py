@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pytrace.grammar.plan import GLOBAL_DATA, LOST, REFUSED, OnDemand
+from pytrace.grammar.attaching import OnDemand
+from pytrace.grammar.plan import GLOBAL_DATA, LOST, REFUSED
 from pytrace.runtime import clocks, cpus, libbpf, privileges
 from pytrace.runtime.bpf_object import LoadError
 from pytrace.runtime.privileges import PrivilegeError, check_privileges

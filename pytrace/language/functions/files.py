@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from pytrace.grammar.attaching import UprobeAttach
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import UserVariable
-from pytrace.grammar.plan import UprobeAttach
 from pytrace.grammar.spec import CallSite, Function, Param, feature
 from pytrace.grammar.types import INT64, UINT64, Int, Pointer, Space, String, Struct, Type
 from pytrace.language.builtins.probe import tells_function

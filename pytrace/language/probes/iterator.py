@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pytrace.grammar.attaching import IterAttach
 from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.diagnostics import did_you_mean
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import Host
-from pytrace.grammar.plan import IterAttach
 from pytrace.grammar.spec import Sink, Target, feature
 from pytrace.grammar.types import Member, Pointer, Space, Struct
 from pytrace.language.probes.common import Place, Probe, compose, is_wildcard

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pytrace.grammar.attaching import Attach, KprobeAttach, KprobeMultiAttach, KprobeSessionAttach
 from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.data import dataclass, replace
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.hints import ClassVar
 from pytrace.grammar.host import Host, HostError, Prototype
-from pytrace.grammar.plan import Attach, KprobeAttach, KprobeMultiAttach, KprobeSessionAttach
 from pytrace.grammar.spec import Target, feature
 from pytrace.grammar.types import VOID, Int, Space
 from pytrace.language.probes.common import (

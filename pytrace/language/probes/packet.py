@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from pytrace.grammar.attaching import Attach, TcAttach, XdpAttach
 from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.diagnostics import did_you_mean
 from pytrace.grammar.emit import Emit, Slot, Value
 from pytrace.grammar.hints import ClassVar
 from pytrace.grammar.host import Host, Interface
-from pytrace.grammar.plan import Attach, TcAttach, XdpAttach
 from pytrace.grammar.spec import Target, feature
 from pytrace.grammar.types import UINT32, Member, Space
 from pytrace.language.probes import headers

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pytrace.grammar.attaching import PerfEventAttach
 from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.diagnostics import did_you_mean
 from pytrace.grammar.hints import ClassVar
 from pytrace.grammar.host import Host
-from pytrace.grammar.plan import PerfEventAttach
 from pytrace.grammar.spec import Target, feature
 from pytrace.language.probes.common import Place, Probe, compose, is_wildcard, number
 

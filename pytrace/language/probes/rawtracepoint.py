@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pytrace.grammar.attaching import RawTracepointAttach
 from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import Host, HostError, Prototype
-from pytrace.grammar.plan import RawTracepointAttach
 from pytrace.grammar.spec import Target, feature
 from pytrace.grammar.types import Int, Member, Space
 from pytrace.language.probes.common import (

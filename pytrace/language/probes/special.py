@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pytrace.grammar.attaching import SIGUSR1, OnDemand
 from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.diagnostics import Label
 from pytrace.grammar.hints import ClassVar
 from pytrace.grammar.host import Host
-from pytrace.grammar.plan import SIGUSR1, OnDemand
 from pytrace.grammar.spec import Target, feature
 from pytrace.language.probes.common import Place, Probe, is_wildcard
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from pytrace.grammar.attaching import Attach, SystemCallsAttach
 from pytrace.grammar.data import dataclass, replace
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import Host
-from pytrace.grammar.plan import Attach, SystemCallsAttach
 from pytrace.grammar.spec import Function, Target
 from pytrace.grammar.types import UINT64, Member, Space, Struct
 from pytrace.language.probes.common import REGISTERS

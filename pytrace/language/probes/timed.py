@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from pytrace.grammar.attaching import PerfEventAttach
 from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.host import Host
-from pytrace.grammar.plan import PerfEventAttach
 from pytrace.grammar.spec import Target, feature
 from pytrace.language.probes.common import Place, Probe, number
 

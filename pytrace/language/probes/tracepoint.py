@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pytrace.grammar.attaching import Attach, TracepointAttach
 from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.data import replace
 from pytrace.grammar.hints import TYPE_CHECKING
 from pytrace.grammar.host import Event, Host
-from pytrace.grammar.plan import Attach, TracepointAttach
 from pytrace.grammar.spec import Function, Target, feature
 from pytrace.grammar.types import Int, Member, Space
 from pytrace.language.probes.common import Place, Probe, context_value, is_wildcard, placed, similar

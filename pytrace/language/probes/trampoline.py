@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pytrace.grammar.attaching import TrampolineAttach
 from pytrace.grammar.attachpoint import matcher
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.hints import ClassVar
 from pytrace.grammar.host import Host, HostError, Prototype
-from pytrace.grammar.plan import TrampolineAttach
 from pytrace.grammar.spec import Target, feature
 from pytrace.grammar.types import VOID, Member, Space
 from pytrace.language.probes import bpf

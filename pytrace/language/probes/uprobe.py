@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
+from pytrace.grammar.attaching import UprobeAttach
 from pytrace.grammar.attachpoint import AttachPoint, matcher
 from pytrace.grammar.data import replace
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.hints import ClassVar, overload
 from pytrace.grammar.host import Host, HostError, Symbol
-from pytrace.grammar.plan import UprobeAttach
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import Context, Target, feature
 from pytrace.grammar.types import Array, Int, Member, Space, Struct, size_of

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pytrace.grammar.attaching import UprobeAttach
 from pytrace.grammar.attachpoint import AttachPoint, matcher
 from pytrace.grammar.data import replace
 from pytrace.grammar.diagnostics import did_you_mean
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import Host, UsdtArgument, UsdtLocation
-from pytrace.grammar.plan import UprobeAttach
 from pytrace.grammar.source import Span
 from pytrace.grammar.spec import Context, Target, feature
 from pytrace.grammar.types import UINT64, Int, Space

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pytrace.grammar.attaching import UprobeAttach
 from pytrace.grammar.data import replace
 from pytrace.grammar.host import HostError
-from pytrace.grammar.plan import UprobeAttach
 from pytrace.grammar.spec import Target
 from pytrace.language.probes.common import Place, RegisterProbe, is_wildcard
 

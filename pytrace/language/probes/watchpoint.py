@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pytrace.grammar.attaching import WatchpointAttach
 from pytrace.grammar.host import Host
-from pytrace.grammar.plan import WatchpointAttach
 from pytrace.grammar.spec import Target, feature
 from pytrace.language.probes.common import Place, Probe, compose, number
 
