@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
 from collections.abc import Iterable, Iterator
@@ -118,7 +117,7 @@ def _names(target: str, pid: int | None, root: str) -> set[str]:
     folders = [os.path.dirname(target) or "/"] if "/" in target else _search_path(pid)
     names = {name for name, _ in _ld_cache(root + _LD_CACHE)} if target.startswith("lib") else set()
     for folder in folders:
-        with contextlib.suppress(OSError):
+        if os.path.isdir(root + folder) and os.access(root + folder, os.R_OK):
             names.update(os.listdir(root + folder))
     start = os.path.basename(target)[:1]
     return {name for name in names if name[:1] == start}

@@ -8,7 +8,6 @@ import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import cached_property
 from itertools import compress
 
@@ -215,6 +214,8 @@ class ElfFile:
         of which a stack shows a few.
         """
         partial = FunctionTable(complete=False)
+        from contextlib import suppress  # a listing does without
+
         with suppress(HostError):  # a damaged debug file: names must do without
             for file in self._with_debug_file():
                 for table in file._tables():

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from pytrace.grammar.host import HostError
 
-_ROOTED = re.compile(r"(/proc/[0-9]+/root)(/.*)", re.DOTALL)
+_ROOTED = r"(?s:(/proc/[0-9]+/root)(/.*))"
 _MOST_LINKS = 40  # MAXSYMLINKS, include/linux/namei.h
 
 
@@ -29,7 +29,7 @@ def root_of(pid: int | None) -> str:
 
 def split_root(path: str) -> tuple[str, str]:
     """The prefix of a path into another mount namespace (empty: none), and the path as it is there."""
-    found = _ROOTED.fullmatch(path)
+    found = re.fullmatch(_ROOTED, path)
     return (found[1], found[2]) if found else ("", path)
 
 

@@ -43,7 +43,7 @@ from pytrace.language.probes.userfunction import (
 )
 
 # functions that the compiler made out of others, and may have given other parameters
-_CLONE = re.compile(r"\.(isra|constprop|part|cold)\b")
+_CLONE = r"\.(isra|constprop|part|cold)\b"
 _BY_SYMBOL = "Use the symbol as the file has it (nm FILE), with the offset behind it."
 
 
@@ -63,7 +63,7 @@ class Parameters(Sequence[Member]):
         name, most = self._function.name, len(ARGUMENT_REGISTERS)
         if not name or self._offset:
             return (), "the registers have the parameters only where a function starts"
-        if _CLONE.search(name):
+        if re.search(_CLONE, name):
             return (), f"{name} is the compiler's variant of a function: its registers may have anything"
         try:
             prototype = self._host.user_prototype(self._path, name, self._function.address)

@@ -12,8 +12,9 @@ from pytrace.language.probes.common import Place, similar
 
 CPP = "cpp"
 
-# what may stand behind the parameters of a C++ function, and what compilers add to names
-_BEHIND = re.compile(r"(?:\s*(?:const|volatile|&&?|noexcept|\[[^\]]*\]|\[clone [^\]]*\]|\([.@][^)]*\)))+$")
+# what may stand behind the parameters of a C++ function, and what compilers add to names; a text, compiled when it is
+# needed: a listing does without
+_BEHIND = r"(?:\s*(?:const|volatile|&&?|noexcept|\[[^\]]*\]|\[clone [^\]]*\]|\([.@][^)]*\)))+$"
 
 
 def functions(place: Place, path: str) -> Sequence[Symbol]:
@@ -65,7 +66,7 @@ def spellings(name: str, whole: bool) -> Iterator[str]:
 
 def without_parameters(name: str) -> str:
     """A readable name without its parameter list: `ns::f(int) const` is `ns::f`."""
-    end = len(_BEHIND.sub("", name))
+    end = len(re.sub(_BEHIND, "", name))
     if not name[:end].endswith(")"):
         return name
     depth = 0
