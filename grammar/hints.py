@@ -1,4 +1,4 @@
-"""The words of `typing` that annotations are made of, without loading `typing`: that takes 3 ms of every start.
+"""The words of `typing` that annotations are made of, without loading `typing`: that takes 1.4 ms of every start.
 
 mypy sees the standard library's; at run time nothing looks at annotations, so that stand-ins will do.
 """

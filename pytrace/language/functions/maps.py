@@ -15,7 +15,8 @@ MAP = Param("map", ("map",))
 class Delete(Function):
     """Delete an element of a map; a bool, true if there was one.
 
-    `delete(@m)` empties a map that is used without keys. The old spelling `delete(@m[key])` works too.
+    `delete(@m)` empties a map that is used without keys. The old spelling `delete(@m[key])` works too. A histogram or
+    series goes with all its buckets.
 
     bt> tracepoint:syscalls:sys_exit_read { delete(@start, tid); @start[tid] = nsecs; }
 
@@ -110,6 +111,8 @@ class IsScalar(Function):
 @feature
 class Len(Function):
     """The number of elements of a map, or of frames of a stack; an int64.
+
+    A histogram has an element for each bucket in use.
 
     bt> tracepoint:syscalls:sys_enter_openat { @seen[comm] = 1; @most = max(len(@seen)); }
 
