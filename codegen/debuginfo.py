@@ -12,6 +12,8 @@ from llvmlite.ir.values import DIValue, MDValue
 from pytrace.grammar.hints import Any
 from pytrace.grammar.source import Source, Span
 
+NUMBERS = frozenset({"index", "action", "code", "number"})  # parameters of functions that are no pointers
+
 
 class Node(DIValue):  # type: ignore[misc]
     """A debug node that compares by identity: llvmlite's compares by content, which in a cycle never ends."""
@@ -85,7 +87,7 @@ class DebugInfo:
         flags = ["DISPFlagDefinition", "DISPFlagOptimized"]
         if function.linkage == "internal":
             flags.append("DISPFlagLocalToUnit")  # the kernel takes only static functions as callbacks
-        types = [self.long] + [self.long if p == "index" else self.pointer for p in parameters]
+        types = [self.long] + [self.long if p in NUMBERS else self.pointer for p in parameters]
         subprogram = self._node(
             "DISubprogram",
             {

@@ -12,15 +12,13 @@ from pytrace.codegen.maptable import MapTable
 from pytrace.grammar.config import Config
 from pytrace.grammar.emit import Slot, Value
 from pytrace.grammar.hints import Any
-from pytrace.grammar.layout import layout_of
 from pytrace.grammar.nodes import Expr
-from pytrace.grammar.plan import Action, PlanBuilder
+from pytrace.grammar.plan import PlanBuilder
 from pytrace.grammar.promote import is_scalar, settled
 from pytrace.grammar.source import Span
-from pytrace.grammar.spec import Context, Sink
+from pytrace.grammar.spec import Context
 from pytrace.grammar.types import (
     BOOL,
-    INT32,
     UINT64,
     Array,
     Bool,
@@ -491,104 +489,24 @@ class Emitter:
 
     def table(self, name: str, key: Value) -> Value:
         """See Emit."""
-        entry = self.frame.call_pointer("map_lookup_elem", self.maps.tables(name), self._short_key(key))
+        entry = self.frame.call_pointer("map_lookup_elem", self.maps.tables(name), self.short_key(key))
         return Value(UINT64, self.builder.ptrtoint(entry, I64))
 
     def row(self, table: Value, index: Value, size: int, then: Callable[[Slot], None]) -> None:
         """See Emit."""
         array = self.builder.inttoptr(table.raw, PTR)
-        entry = self.frame.call_pointer("map_lookup_elem", array, self._short_key(index))
+        entry = self.frame.call_pointer("map_lookup_elem", array, self.short_key(index))
         self.when(self.not_null(entry), lambda: then(Slot(entry, size)))
 
-    def _short_key(self, key: Value) -> Any:
+    def short_key(self, key: Value) -> Any:
+        """The key of an array, on the stack."""
         place = self.frame.alloca(I32, 4)
         self.builder.store(self.frame.i32(key.raw), place)
         return place
 
-    # ---- events
-
-    def send(
-        self, feature: str, values: Sequence[Value], params: tuple[Any, ...] = (), span: Span | None = None
-    ) -> None:
-        """See Emit."""
-        types = [settled(v.type) for v in values]
-        fields = tuple(layout_of(t, self.source) for t in types)
-        if self.sink is Sink.TEXT:
-            self.refuse_sending(feature, span)
-        action = self.plan.action(feature, fields, params, span)
-        if self.sink is Sink.RECORDS:
-            self.write_record(action, values)
-            return
-        lose: Callable[[], None] = lambda: self.bump(self.maps.lost(), self.frame.zero_key())  # noqa: E731
-        if self.is_control(feature, params):
-            self.submit(
-                self.maps.ring(),
-                action,
-                values,
-                lambda: self.submit(self.maps.control(), action, values, lose),
-            )
-        else:
-            self.submit(self.maps.ring(), action, values, lose)
-
-    @property
-    def sink(self) -> Sink:
-        """How records leave this program."""
-        raise NotImplementedError
-
-    def refuse_sending(self, feature: str, span: Span | None) -> None:
-        """Report that nobody is there who could act on a record; raises CompileError."""
-        diagnostics = self.compile_context.diagnostics
-        message = f"{feature}() cannot be used in a pinned iterator: the tracer is gone when the pin is read."
-        hint = "Use printf(), which writes what the reader of the pin gets, or leave out the pin."
-        diagnostics.error("err.call.probe", message, span or self.frame.span, hints=(hint,))
-        diagnostics.raise_errors()
-
-    def write_record(self, action: Action, values: Sequence[Value]) -> None:
-        """Put a record into the iterator's file. Where it finds no room the kernel comes again."""
-        slot = self.scratch(action.size)
-        self.fill_record(slot, action, values)
-        self.frame.call("seq_write", self.iterator_file().raw, slot.raw, self.frame.i32(action.size))
-
-    def fill_record(self, slot: Slot, action: Action, values: Sequence[Value]) -> None:
-        """The number of the action and the values."""
-        self.store(slot, 0, self.integer(action.number))
-        for value, offset in zip(values, action.offsets, strict=True):
-            self.store(slot, offset, value)
-
-    def is_control(self, feature: str, params: tuple[Any, ...]) -> bool:
-        """Whether records of an action have a ring buffer in reserve."""
-        raise NotImplementedError
-
-    def submit(self, ring: Any, action: Action, values: Sequence[Value], otherwise: Callable[[], None]) -> None:
-        """Put a record into a ring buffer; `otherwise` is made for the case that it is full."""
-        size, none = ir.Constant(I64, action.size), ir.Constant(I64, 0)
-        record = self.frame.call_pointer("ringbuf_reserve", ring, size, none)
-
-        def fill() -> None:
-            self.fill_record(Slot(record, action.size), action, values)
-            self.frame.call("ringbuf_submit", record, none)
-
-        self.when(self.not_null(record), fill, otherwise)
-
-    def bump(self, counters: Any, key: Any, first: Callable[[], None] | None = None) -> None:
-        """Add one to this CPU's counter in an array; `first` is made for the case that it was zero."""
-        entry = self.frame.call_pointer("map_lookup_elem", counters, key)
-
-        def count() -> None:
-            slot = Slot(entry, 8)
-            old = self.load(slot, 0, UINT64)
-            self.store(slot, 0, self.arith("+", old, self.integer(1)))
-            if first is not None:
-                self.when(self.compare("==", old, self.integer(0)), first)
-
-        self.when(self.not_null(entry), count)
-
     def warn(self, kind: str, code: Value, span: Span, helper: str = "") -> None:
-        """See Emit. A CPU that was not there before is reported even with `--no-warnings`."""
-        if self.sink is Sink.TEXT:
-            return  # nobody is there to hear it
-        if self.compile_context.warnings or kind == "cpus":
-            self.send("runtime_warning", [self.convert(code, INT32)], (kind, helper), span)
+        """See Emit."""
+        raise NotImplementedError
 
 
 def aligned(align: int, offset: int) -> int:

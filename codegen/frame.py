@@ -44,6 +44,7 @@ class Frame:
         self.stack_used = 0
         self.scratch_used = 0
         self.scratch_peak = 0
+        self.depth = 0  # how many functions around this one
         self.kept = 0  # where in the scratch entry what outlives its statement ends
         self._live: list[tuple[int, Any]] = []  # objects on the stack: size and place
         self._free: dict[int, list[Any]] = {}  # places on the stack whose object is not needed any more, by size
@@ -148,6 +149,13 @@ class Frame:
     def enter(self, outer: Frame) -> None:
         """Take memory behind that of the function around this one, which uses the same scratch entry."""
         self.stack_used, self.scratch_used, self.kept = outer.stack_used, outer.scratch_used, outer.kept
+        self.depth = outer.depth + 1
+
+    @property
+    def has_asides(self) -> bool:
+        """Whether what is done seldom may be in functions of its own. The kernel allows 8 calls inside of each other,
+        and 512 bytes of stack for all."""
+        return self.on_stack > 0 and self.depth < 4
 
     def rejoin(self, outer: Frame) -> None:
         """The function around this one goes on."""

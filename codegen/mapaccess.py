@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
-from pytrace.codegen.emitter import Emitter
 from pytrace.codegen.frame import I64, PTR, Frame
 from pytrace.codegen.maptable import MapTable, user_symbol
+from pytrace.codegen.records import RecordEmitter
 from pytrace.codegen.rereads import Rereads
 from pytrace.grammar.data import dataclass
 from pytrace.grammar.emit import SUM_ELEMENTS, Slot, Value
@@ -52,7 +52,7 @@ class Element:
     span: Span
 
 
-class MapAccess(Emitter):
+class MapAccess(RecordEmitter):
     """The part of the generator that knows maps and variables."""
 
     def __init__(
@@ -71,7 +71,7 @@ class MapAccess(Emitter):
         self.storages: dict[Binding, Any] = {}
         self.in_scratch: dict[Binding, int] = {}  # variables in scratch memory: where in it
         self.rereads = Rereads(typed, registry)
-        self.short_key: tuple[Expr | None, int] = None, 0
+        self.short_text: tuple[Expr | None, int] = None, 0
 
     @property
     def sink(self) -> Sink:
@@ -160,7 +160,7 @@ class MapAccess(Emitter):
             return Element(spec, variable, slot, span)
         kind = spec.key.type
         if spec.tiers and isinstance(kind, String) and self.typed.types.get(key) == kind:
-            self.short_key = self.typed.expansions.get(key, key), spec.tiers[0].size
+            self.short_text = self.typed.expansions.get(key, key), spec.tiers[0].size
         value = self.convert(self.own_key(self.value(key)), kind)
         plain = not spec.buckets and not is_scalar(kind)
         if plain:
@@ -172,7 +172,7 @@ class MapAccess(Emitter):
     def read_text(self, node: Expr, room: int, count: int | Value, address: Value, space: Space) -> Slot:
         """See Emit. Of a key that belongs to a map of short keys only those bytes are looked at: the others are set to
         zero if the string turns out to be longer (filling 1 KiB takes 40 ns)."""
-        short = self.short_key[1] if node is self.short_key[0] else room
+        short = self.short_text[1] if node is self.short_text[0] else room
         if short >= room:
             slot = self.scratch(room)
             self.read_string(slot, count, address, space)
@@ -336,7 +336,7 @@ class MapAccess(Emitter):
         def bucket(number: Value, carried: Sequence[Value | Slot]) -> Value:
             (shared,) = carried
             assert isinstance(shared, Slot)
-            one(self._short_key(number), shared)
+            one(self.short_key(number), shared)
             return self.integer(0)
 
         if spec.max_entries == 1:
@@ -482,24 +482,28 @@ class MapAccess(Emitter):
         self.check_update(self.convert(Value(INT64, code), INT32), element)
 
     def check_update(self, code: Value, element: Element) -> None:
-        """Tell of an update that the kernel refused.
-
-        A map that is full is counted each time and reported the first time on each CPU; the total stands with
-        the result.
-        """
+        """Tell of an update that the kernel refused."""
         failed = self.compare("<", code, self.integer(0), signed=True)
-        full = self.compare("==", code, self.integer(-E2BIG))
+        self.when(failed, lambda: self.refused(code, element))
 
-        def warn() -> None:
-            self.warn("update", code, element.span, "map_update_elem")
+    def refused(self, code: Value, element: Element) -> None:
+        """A map that is full is counted each time and told of the first time on each CPU; the total stands with the
+        result."""
+        number = [m.symbol for m in self.plan.maps if m.name].index(element.spec.symbol)
+        action = self.warning("update", element.span, "map_update_elem")
+        given = {"number": self.integer(number, UINT32), "code": code}
+        if action is not None:
+            given["action"] = self.integer(action.number)
 
-        def count() -> None:
-            number = [m.symbol for m in self.plan.maps if m.name].index(element.spec.symbol)
-            key = self.scratch(4, zero=False)
-            self.store(key, 0, self.integer(number, UINT32))
-            self.bump(self.maps.refused(), key.raw, warn)
+        def work(inside: dict[str, Value]) -> None:
+            tell = (lambda: self.tell(action, inside)) if action is not None else (lambda: None)
 
-        self.when(failed, lambda: self.when(full, count, warn))
+            def count() -> None:
+                self.bump(self.maps.refused(), self.short_key(inside["number"]), tell)
+
+            self.when(self.compare("==", inside["code"], self.integer(-E2BIG)), count, tell)
+
+        self.aside("update_failed", given, work)
 
     def step_map(self, target: Map | MapElement, stepped: Callable[[Value], Value], kind: Type, prefix: bool) -> Value:
         """`@m[k]++`: in place if the element exists, else it starts from zero."""
@@ -543,7 +547,7 @@ class MapAccess(Emitter):
         if feature.bucketed:
             bucket = feature.bucket(self, site, arguments)
             if element.spec.presence:
-                element = Element(element.spec, element.variable, Slot(self._short_key(bucket), 4), element.span)
+                element = Element(element.spec, element.variable, Slot(self.short_key(bucket), 4), element.span)
                 self.aggregate_in_place(element, feature, site, arguments)
                 return
             self.store(element.key, round_up(size_of(element.spec.key.type), 8), bucket)

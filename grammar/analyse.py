@@ -6,7 +6,7 @@ import re
 
 from pytrace.grammar.check_statements import StatementChecker
 from pytrace.grammar.comptime import decide, refuse_open
-from pytrace.grammar.diagnostics import C_DEFINITIONS, Diagnostics, Label
+from pytrace.grammar.diagnostics import Diagnostics, Label
 from pytrace.grammar.expand import expand
 from pytrace.grammar.functions import check_function, declared_functions
 from pytrace.grammar.imports import resolve_imports
@@ -64,7 +64,7 @@ def read_c_definitions(program: Program, source: ProgramTypes, context: Context)
     """Let the C front end read the preprocessor lines and definitions, if there are any."""
     source.c = context.host.c_definitions(c_text(program))
     for message in source.c.errors:
-        context.diagnostics.error(C_DEFINITIONS, message, c_place(message, program))
+        context.diagnostics.error("err.name.type", message, c_place(message, program))
 
 
 def c_text(program: Program) -> str:

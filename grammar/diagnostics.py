@@ -13,8 +13,6 @@ from enum import Enum
 from pytrace.grammar.data import dataclass, field
 from pytrace.grammar.source import Span
 
-C_DEFINITIONS = "lex.cdef"  # the code of what the C front end says
-
 
 class Severity(Enum):
     """How bad it is; the value is the word that is printed."""

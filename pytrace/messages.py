@@ -70,12 +70,11 @@ def make_messages(environment: Mapping[str, str]) -> Messages:
 
 def report(error: Exception, messages: Messages, verbose: bool, trace: Trace | None = None) -> int:
     """Say what went wrong; the exit status for it."""
-    from pytrace.grammar.diagnostics import C_DEFINITIONS, CompileError
+    from pytrace.grammar.diagnostics import CompileError
 
     if isinstance(error, CompileError):
         messages.diagnostics(error.diagnostics)
-        # as the reference has it ([run.status])
-        return INTERNAL if any(found.code == C_DEFINITIONS for found in error.diagnostics) else FAILED
+        return FAILED
     return _report_run(error, messages, verbose, trace)
 
 

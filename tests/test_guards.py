@@ -41,7 +41,7 @@ OTHER_WORDS = {
     "codegen/debuginfo.py": {"count"},  # of LLVM's DISubrange
     "codegen/frame.py": {"exit"},  # a basic block
     "codegen/helpers.py": {"strncmp"},  # a BPF helper
-    "codegen/emitter.py": {"runtime_warning"},  # the one action that no program calls: code generation does
+    "codegen/records.py": {"runtime_warning"},  # the one action that no program calls: code generation does
     "runtime/btf.py": {"float"},  # the kind of `Opaque` for floating-point members
     "runtime/cfront.py": {"float"},
     "runtime/usdt.py": {"float"},  # of a pattern's group

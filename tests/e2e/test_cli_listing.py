@@ -1,4 +1,4 @@
-"""Listings of the command line on this kernel, and what it says of C definitions."""
+"""Listings of the command line on this kernel."""
 
 from __future__ import annotations
 
@@ -53,18 +53,3 @@ def test_listing_a_program(run: Runner, tmp_path: Path) -> None:
         "Treating 'no_such.bt' as a search pattern.\n"
     )
     assert run("-l", "-e", "begin { ").status == 1
-
-
-@tag("run.status", "lex.cdef")
-@pytest.mark.parametrize(
-    ("text", "status"),
-    [
-        ("struct a { nothing_t x; }; begin { }", 2),
-        ("#include <no/such.h>\nbegin { }", 2),
-        ("struct a { int x; }; begin { print(sizeof(struct b)); }", 1),
-    ],
-)
-def test_status_when_the_c_front_end_gives_up(run: Runner, text: str, status: int) -> None:
-    result = run("-e", text)
-    assert (result.status, result.stdout) == (status, "")
-    assert ": ERROR: " in result.stderr
