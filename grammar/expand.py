@@ -179,9 +179,9 @@ def features_of(probe: Probe, registry: Registry) -> list[Function]:
 
 
 def known_features(probe: Probe, registry: Registry) -> list[Function] | None:
-    """Those, unless the block calls functions that are not features: nobody knows what they use."""
-    calls = (node.name for node in walk(probe) if isinstance(node, Call))
-    return features_of(probe, registry) if all(name in registry.functions for name in calls) else None
+    """Those, unless the block has other names too: functions and C macros may use anything."""
+    names = (node.name for node in walk(probe) if isinstance(node, (Call, Identifier)))
+    return features_of(probe, registry) if all(name in registry.functions for name in names) else None
 
 
 def check_alone(typed: Sequence[TypedProbe], context: Context) -> None:

@@ -35,9 +35,7 @@ class LiveMap:
         self._cpus = cpus.possible() if spec.per_cpu else 1
         # the kernel pads each CPU's value to 8 bytes (Documentation/bpf/map_hash.rst)
         self._step = round_up(spec.value_size, 8) if spec.per_cpu else spec.value_size
-        self._key = struct.Struct(f"{spec.key_size}s")
-        padding = f"{self._step - spec.value_size}x"
-        self._value = struct.Struct(f"{spec.value_size}s{padding}" * self._cpus)
+        self._value_bytes = self._step * self._cpus
 
     def read(self) -> Iterable[Entry]:
         """All entries: key, and the value or a tuple with the value of each possible CPU. Raises OSError."""
@@ -46,14 +44,16 @@ class LiveMap:
     def columns(self) -> Columns:
         """All entries of the kernel's map. Raises OSError."""
         chunks = list(self._chunks())
-        keys, values = (b"".join(column) for column in zip(*chunks, strict=True)) if chunks else (b"", b"")
+        return self._columns(*map(b"".join, zip(*chunks, strict=True))) if chunks else self._columns(b"", b"")
+
+    def _columns(self, keys: bytes, values: bytes) -> Columns:
         cpus = self._cpus if self.spec.per_cpu else 0
         return Columns(keys, values, self.spec.key_size, self.spec.value_size, cpus)
 
     def lookup(self, key: bytes) -> Values | None:
         """The value of one key."""
         value = self._lookup(key)
-        return None if value is None else self._values_of(value)[0]
+        return None if value is None else next(value for _, value in self._columns(key, value))
 
     def update(self, key: bytes, value: bytes) -> None:
         """Set the value of one key, in a per-CPU map on every CPU. Raises OSError."""
@@ -69,24 +69,16 @@ class LiveMap:
             count = ctypes.c_uint32(len(keys) // self.spec.key_size)
             if self._lib.bpf_map_delete_batch(self.fd, keys, count, None) < 0:
                 # no batches, or a program has removed one of the keys meanwhile
-                for key in self._keys_of(keys):
+                for key in self._columns(keys, b"").split_keys():
                     self._lib.bpf_map_delete_elem(self.fd, key)
 
     def zero(self) -> None:
         """Set every value to zero bytes and keep the keys. Raises OSError."""
-        nothing = bytes(self._value.size)
+        nothing = bytes(self._value_bytes)
         for keys, _ in list(self._chunks()):
-            for key in self._keys_of(keys):
+            for key in self._columns(keys, b"").split_keys():
                 result = self._lib.bpf_map_update_elem(self.fd, key, nothing, _BPF_EXIST)
                 _check(result, errno.ENOENT)  # gone meanwhile
-
-    def _keys_of(self, raw: bytes) -> list[bytes]:
-        return [key for (key,) in self._key.iter_unpack(raw)]
-
-    def _values_of(self, raw: bytes) -> list[Values]:
-        if self.spec.per_cpu:
-            return list(self._value.iter_unpack(raw))
-        return [value for (value,) in self._value.iter_unpack(raw)]
 
     def _chunks(self) -> Iterator[tuple[bytes, bytes]]:
         """Some keys in a row and their values in a row, until all entries have been seen."""
@@ -97,7 +89,7 @@ class LiveMap:
 
     def _batches(self) -> Iterator[tuple[bytes, bytes]]:
         """BPF_MAP_LOOKUP_BATCH until the end; NotImplementedError where the map has no batches."""
-        key_size, value_size = self.spec.key_size, self._value.size
+        key_size, value_size = self.spec.key_size, self._value_bytes
         room = max(1, min(self.spec.max_entries, _BATCH_BYTES // (key_size + value_size)))
         position = ctypes.create_string_buffer(max(key_size, 8))
         start = None
@@ -130,7 +122,7 @@ class LiveMap:
                 yield key, value
 
     def _lookup(self, key: bytes) -> bytes | None:
-        value = ctypes.create_string_buffer(self._value.size)
+        value = ctypes.create_string_buffer(self._value_bytes)
         result = self._lib.bpf_map_lookup_elem(self.fd, key, value)
         _check(result, errno.ENOENT)
         return value.raw if result == 0 else None

@@ -100,12 +100,13 @@ def test_calls_with_32_bits_are_others(tmp_path: Path, run: Runner) -> None:
         ("{ @[comm, ustack] = count(); }", ["raw_tp"]),
         ("{ @[kstack] = count(); }", ["tracepoint"]),  # it would show another way
         ("{ @ = f(); }", ["tracepoint"]),
+        ("{ @[STACK] = count(); }", ["tracepoint"]),
         ("/args.__syscall_nr == 1/ { @ = count(); }", None),  # the records differ
     ],
 )
 @tag("probe.tracepoint")
 def test_which_blocks_are_taken(text: str, sections: list[str] | None) -> None:
-    program = f"fn f(): uint64 {{ @k = kstack; return 1; }} {ALL} {text}"
+    program = f"#define STACK kstack\nfn f(): uint64 {{ @k = kstack; return 1; }} {ALL} {text}"
     found = [made.section for made in compile_text(program).plan.programs]
     assert found == sections if sections else set(found) == {"tracepoint"}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from pytrace.grammar.attaching import Attach, SystemCallsAttach
+from pytrace.grammar.attaching import Attach, SystemCallsAttach, TracepointAttach
 from pytrace.grammar.data import dataclass, replace
 from pytrace.grammar.emit import Emit, Value
 from pytrace.grammar.host import Host
@@ -84,16 +84,22 @@ def gathered(targets: list[Target], features: Sequence[Function] | None, host: H
     numbers = _numbers()
     groups, rest = list[list[Target]](), list(targets)
     for prefix in (ENTER, EXIT):
-        takes = {f"tracepoint:{CATEGORY}:{prefix}{name}": number for name, number in numbers.items()}
+        takes = {prefix + name: number for name, number in numbers.items()}
         readers = [f for f in features if f.reads_context]
         if any(not f.per_arguments or prefix == ENTER for f in readers):  # `args` of an exit: the number and the result
             continue
-        chosen = [target for target in rest if target.name in takes]
+        chosen = {target.name: takes[event] for target in rest if (event := _event(target)) in takes}
         if len(chosen) >= MANY:
-            calls = [takes[target.name] for target in chosen]
-            groups.append([_by_number(target, calls, prefix == EXIT, status) for target in chosen])
-            rest = [target for target in rest if target.name not in takes]
+            calls = list(chosen.values())
+            groups.append([_by_number(t, calls, prefix == EXIT, status) for t in rest if t.name in chosen])
+            rest = [target for target in rest if target.name not in chosen]
     return [*groups, rest] if rest else groups
+
+
+def _event(target: Target) -> str:
+    """The event of a tracepoint of a system call; empty for others."""
+    place = target.attach
+    return place.event if isinstance(place, TracepointAttach) and place.category == CATEGORY else ""
 
 
 def _by_number(target: Target, calls: list[int], returns: bool, status: int) -> Target:
