@@ -128,9 +128,11 @@ class Child:
         """Let it go on to the entry point of its program; False if it does not come there, or cannot be stopped
         there because a probe's breakpoint is at that place already."""
         try:
-            entry = _entry_point(self.pid)
-        except (OSError, KeyError):  # it has been killed
+            return self._run_to(_entry_point(self.pid))
+        except (OSError, KeyError):  # it has been killed, at any of these steps
             return False
+
+    def _run_to(self, entry: int) -> bool:
         with open(f"/proc/{self.pid}/mem", "r+b", buffering=0) as memory:
             memory.seek(entry)
             original = memory.read(1)
